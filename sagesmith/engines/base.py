@@ -1,0 +1,63 @@
+"""Gang and Engine: what a room may ask of the place where jobs run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from sagesmith.contract import AgentPaper
+
+
+@dataclass(frozen=True)
+class Gang:
+    """n containers that start together and end together; one agent per paper."""
+
+    run: str
+    papers: tuple[AgentPaper, ...]
+    cores: float = 0.0  # processors asked for, all hosts together; 0 (endpoints) does not hold up jobs
+    memory: int = 0  # bytes, all hosts together
+
+
+class State(StrEnum):
+    """Where a gang stands, as far as the engine can see."""
+
+    ABSENT = "Absent"  # never launched under this id (or forgotten)
+    RUNNING = "Running"
+    EXITED = "Exited"  # every agent has ended; see `codes`
+    LOST = "Lost"  # some agent is gone without having ended properly
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The answer of `Engine.probe`."""
+
+    state: State
+    codes: dict[str, int] = field(default_factory=dict)  # host → the agent's own exit status, where known
+
+
+class Engine(Protocol):
+    """Five methods. A gang is launched under an id that was stored before, so that after a crash `probe` can tell."""
+
+    def launch(self, gang: Gang) -> bool:
+        """Starts all agents of the gang; False when there is no room for it now. Launching an id twice does nothing.
+
+        A gang that asks for more than the whole host has may run when nothing else does.
+        """
+        ...
+
+    def probe(self, run: str) -> Probe:
+        """What has become of a gang; never raises for an unknown id."""
+        ...
+
+    def stop(self, run: str, grace: float) -> None:
+        """SIGTERM to every agent now, SIGKILL to what is left after `grace` seconds. Returns at once; may be repeated."""
+        ...
+
+    def address(self, run: str, host: str) -> str:
+        """The network address (without port) at which `host` of the gang is reached from the server."""
+        ...
+
+    def forget(self, run: str) -> None:
+        """Deletes what the engine keeps of a gang that has ended."""
+        ...

@@ -1,0 +1,1 @@
+"""Floor 0: bytes to rows and back, by content type."""

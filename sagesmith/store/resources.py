@@ -1,0 +1,1 @@
+"""Documents: one table for every resource; create, get, list, update with versions."""
