@@ -115,8 +115,8 @@ def _unpack_members(reader: _Reader, into: Path, limits: Limits) -> list[Path]:
 
 def _members(reader: _Reader) -> Iterator[tarfile.TarInfo]:
     file: Any = reader
-    opened: Any = tarfile.open(fileobj=file, mode="r:")
-    with opened as archive:
+    with tarfile.open(fileobj=file, mode="r:") as opened:
+        archive: Any = opened
         # tarfile takes the mode "r:" to allow seeking; our reader goes forward, and the order of reading is that of
         # the file. It also keeps every member it has seen: forgotten here, so that memory does not grow.
         while (member := archive.next()) is not None:
