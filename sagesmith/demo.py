@@ -138,7 +138,11 @@ def _csv(rows: np.ndarray) -> bytes:
 
 def _train(sagemaker: Any, logs: Any, steps: Steps) -> str:
     def channel(name: str) -> dict[str, Any]:
-        source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{name}/", "S3DataDistributionType": "FullyReplicated"}
+        source = {
+            "S3DataType": "S3Prefix",
+            "S3Uri": f"s3://{BUCKET}/{name}/",
+            "S3DataDistributionType": "FullyReplicated",
+        }
         return {"ChannelName": name, "ContentType": "text/csv", "DataSource": {"S3DataSource": source}}
 
     sagemaker.create_training_job(
@@ -185,7 +189,12 @@ def _deploy(sagemaker: Any, artifact: str) -> None:
         PrimaryContainer={"Image": IMAGE, "ModelDataUrl": artifact},
         ExecutionRoleArn="arn:aws:iam::123456789012:role/service-role/SageMakerRole",
     )
-    variant = {"VariantName": "AllTraffic", "ModelName": "demo", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": "demo",
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
     sagemaker.create_endpoint_config(EndpointConfigName="demo", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="demo", EndpointConfigName="demo")
 
@@ -195,7 +204,9 @@ def _deploy(sagemaker: Any, artifact: str) -> None:
     _until(ready, "the endpoint to be in service", seconds=120)
     endpoint = sagemaker.describe_endpoint(EndpointName="demo")
     if endpoint["EndpointStatus"] != "InService":
-        raise SystemExit(f"the endpoint is {endpoint['EndpointStatus']}: {endpoint.get('FailureReason', 'no reason given')}")
+        raise SystemExit(
+            f"the endpoint is {endpoint['EndpointStatus']}: {endpoint.get('FailureReason', 'no reason given')}"
+        )
 
 
 def _invoke(runtime: Any, rows: np.ndarray, chunk: int = 4000) -> np.ndarray:
@@ -255,7 +266,9 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 def _say_how_to_go_on(config: Config, server: subprocess.Popen[bytes]) -> None:
     address = config.address_file.read_text("utf-8").strip()
-    console.print(f"\nThe server goes on at [bold]{address}[/] (process {server.pid}; `kill {server.pid}` stops it). Next:")
+    console.print(
+        f"\nThe server goes on at [bold]{address}[/] (process {server.pid}; `kill {server.pid}` stops it). Next:"
+    )
     console.print(f'  eval "$({sys.executable} -m sagesmith env --data {config.data})"', soft_wrap=True)
     console.print("  aws sagemaker list-endpoints", soft_wrap=True)
 

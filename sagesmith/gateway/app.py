@@ -128,7 +128,9 @@ class Gateway:
         exchange.route = route.operation_of(exchange.incoming, exchange.route)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        exchange.principal, exchange.role = self.authority.authenticate(exchange.incoming, exchange.claim, exchange.route)
+        exchange.principal, exchange.role = self.authority.authenticate(
+            exchange.incoming, exchange.claim, exchange.route
+        )
 
     async def _s3_body(self, exchange: Exchange) -> Body | bytes:
         """The body of an S3 request, its digests checked; a stream goes to disk."""
@@ -259,7 +261,9 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError("RequestEntityTooLargeException", f"The body is larger than the {limit} bytes that are allowed.", 413)
+    return ApiError(
+        "RequestEntityTooLargeException", f"The body is larger than the {limit} bytes that are allowed.", 413
+    )
 
 
 def _internal_failure(found: route.Route | None) -> ApiError:

@@ -34,7 +34,13 @@ _RUNTIMES = (
     "sagemaker-edge",
 )
 
-_WIRES: dict[str, ModuleType] = {"json": json, "rest-json": rest_json, "rest-xml": rest_xml, "query": query, "ec2": query}
+_WIRES: dict[str, ModuleType] = {
+    "json": json,
+    "rest-json": rest_json,
+    "rest-xml": rest_xml,
+    "query": query,
+    "ec2": query,
+}
 
 
 @dataclass(frozen=True)
@@ -169,4 +175,3 @@ def read_only(model: OperationModel) -> bool:
 
 
 _READS: tuple[str, ...] = ("Get", "List", "Describe", "Head", "BatchGet", "SelectObject", "Simulate")
-
