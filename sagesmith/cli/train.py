@@ -99,8 +99,10 @@ def _command_for(algorithm: type[Algorithm]) -> click.Command:
         click.Option(["--quiet"], is_flag=True, help="No log lines, only the progress bar."),
     ]
     for parameter in algorithm.hyperparameters.values():
-        note = f"{parameter.doc} [{parameter.type_name}" + (f", {parameter.interval}]" if parameter.interval else "]")
-        note += " required" if parameter.required else f" default {parameter.default}"
+        allowed = parameter.interval or ", ".join(map(str, parameter.choices))
+        default = "required" if parameter.required else f"default {parameter.default}"
+        notes = [parameter.type_name, allowed, "" if parameter.default is None else default]
+        note = f"{parameter.doc} [{'; '.join(filter(None, notes))}]"
         flag = "--" + parameter.name.replace("_", "-").lstrip("-")
         options.append(click.Option([flag, f"hp_{parameter.attribute}"], help=note, metavar="VALUE"))
 

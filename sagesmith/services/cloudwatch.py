@@ -45,7 +45,8 @@ def get_metric_statistics(request: Request, ctx: Context) -> dict[str, Any]:
     if (end - start) / period > MAX_DATAPOINTS:
         raise _combination(
             f"You have requested up to {math.ceil((end - start) / period)} datapoints, which exceeds the limit of "
-            f"{MAX_DATAPOINTS}. You may reduce the datapoints requested by increasing Period, or decreasing the time range."
+            f"{MAX_DATAPOINTS}. You may reduce the datapoints requested by increasing Period, or decreasing the time "
+            "range."
         )
     name = Name.of(
         request["Namespace"], request["MetricName"], _dimensions(request.get("Dimensions", []), "Dimensions")
