@@ -131,7 +131,9 @@ def check_names(seen: np.ndarray | None, given: np.ndarray | None, owner: str) -
     if seen is None and given is not None:
         warnings.warn(f"X has feature names, but {owner} was fitted without feature names", stacklevel=4)
     elif seen is not None and given is None:
-        warnings.warn(f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=4)
+        warnings.warn(
+            f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=4
+        )
     elif seen is not None and given is not None and list(seen) != list(given):
         raise ValueError(_names_differ(list(seen), list(given)))
 

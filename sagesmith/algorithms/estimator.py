@@ -225,7 +225,9 @@ class Estimator:
             X = arrays.checked_features(X, owner)
             expected = getattr(self, "n_features_in_", None)
             if expected is not None and X.shape[1] != expected:
-                raise ValueError(f"X has {X.shape[1]} features, but {owner} is expecting {expected} features as input")
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but {owner} is expecting {expected} features as input"
+                )
             X = Channel.of("predict", X)
         return self.infer(X.read(), **options)
 

@@ -211,9 +211,7 @@ def _parse_list(annotation: Any, arguments: tuple[Any, ...], value: Any) -> list
         text = value.strip()
         if text.startswith("(") and text.endswith(")"):  # a tuple's text, as in monotone_constraints="(1,0,-1)"
             text = text[1:-1].strip()
-        value = (
-            _parse_json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
-        )
+        value = _parse_json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
         raise ValueError(_describe(annotation))
     item = arguments[0] if arguments else str

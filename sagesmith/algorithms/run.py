@@ -58,9 +58,7 @@ class Run:
         """A line that metrics are scraped from, printed as it is."""
         logger.info("%s", line)
 
-    def quality(
-        self, name: str, value: float, kind: str = "loss", epoch: int | None = None, batch: int | None = None
-    ) -> None:
+    def quality(self, name: str, value: float, kind: str = "loss", epoch: int | None = None, batch: int | None = None) -> None:
         """`#quality_metric: host=algo-1, epoch=0, train msd <loss>=0.1`; name is e.g. `train msd`."""
         where = "" if epoch is None else f", epoch={epoch}"
         where += "" if batch is None else f", batch={batch}"

@@ -1,7 +1,7 @@
 """check_objects: what every object store must do; call `check_objects(store)` with an empty one.
 
-def test_my_store(tmp_path):
-    check_objects(MyObjects(tmp_path))
+    def test_my_store(tmp_path):
+        check_objects(MyObjects(tmp_path))
 """
 
 from __future__ import annotations

@@ -29,9 +29,7 @@ class RoundLine(TrainingCallback):
         self.run, self.first, self.total = run, first, total
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: History) -> bool:
-        fields = [
-            f"\t{data}-{name}:{values[-1]:.5f}" for data, log in evals_log.items() for name, values in log.items()
-        ]
+        fields = [f"\t{data}-{name}:{values[-1]:.5f}" for data, log in evals_log.items() for name, values in log.items()]
         number = epoch + self.first
         if self.run.is_master:
             self.run.metric_line(f"[{number}]{''.join(fields)}")
@@ -57,9 +55,7 @@ class EarlyStopping(TrainingCallback):
         scores = evals_log["validation"]
         if self.metric is None:
             self.metric = list(scores)[-1]
-            self.run.log(
-                "No metric was named for early stopping; using the objective's own, validation:%s", self.metric
-            )
+            self.run.log("No metric was named for early stopping; using the objective's own, validation:%s", self.metric)
         score, number = scores[self.metric][-1], self.start + epoch
         best = model.attr("best_score")
         better = best is None or (score > float(best) if metrics.is_maximized(self.metric) else score < float(best))

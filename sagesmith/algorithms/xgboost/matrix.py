@@ -41,9 +41,7 @@ def check_channels(channels: Mapping[str, Channel], known: tuple[ChannelSpec, ..
         if name in ("train", "validation") and kind and kind not in (*CONTENT_TYPES, "arrays"):
             raise DataError(f"Channel {name}: content type {kind} is not in [{', '.join(CONTENT_TYPES)}]")
         if options.get("label_size", "1") != "1":
-            raise DataError(
-                f"Channel {name}: label_size {options['label_size']} is not 1; XGBoost takes one label column"
-            )
+            raise DataError(f"Channel {name}: label_size {options['label_size']} is not 1; XGBoost takes one label column")
 
 
 def media_type(content_type: str) -> tuple[str, dict[str, str]]:
@@ -129,9 +127,7 @@ def check_labels(label: np.ndarray, objective: str, classes: int | None, name: s
         return
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"Channel {name}: label {label[row]:g} of row {row + 1} is not {allowed}, which {objective} needs"
-        )
+        raise DataError(f"Channel {name}: label {label[row]:g} of row {row + 1} is not {allowed}, which {objective} needs")
 
 
 def matrix(batch: Batch, objective: str, threads: int) -> xgboost.DMatrix:

@@ -24,14 +24,7 @@ _STEERING = {
     "num_round", "csv_weights", "early_stopping_rounds", "eval_metric", "save_model_on_termination", "kfold",
     "num_cv_round", "tuning_objective_metric", "use_dask_gpu_training", "num_class", "objective",
 }  # fmt: skip
-_GONE = (
-    "sketch_eps",
-    "predictor",
-    "single_precision_histogram",
-    "deterministic_histogram",
-    "dsplit",
-    "prob_buffer_row",
-)
+_GONE = ("sketch_eps", "predictor", "single_precision_histogram", "deterministic_histogram", "dsplit", "prob_buffer_row")
 _DEFAULT_OBJECTIVE = "reg:squarederror"
 
 
@@ -102,10 +95,7 @@ def _check_updaters(settings: Mapping[str, Any]) -> None:
 
 
 def _check_constraints(settings: Mapping[str, Any]) -> None:
-    for name, methods in (
-        ("monotone_constraints", ("exact", "hist")),
-        ("interaction_constraints", ("exact", "hist", "approx")),
-    ):
+    for name, methods in (("monotone_constraints", ("exact", "hist")), ("interaction_constraints", ("exact", "hist", "approx"))):
         if settings[name] is not None and settings["tree_method"] not in (*methods, "gpu_hist"):
             raise HyperparameterError(
                 f"Hyperparameter {name}: tree_method must be one of {', '.join(methods)}, it is {settings['tree_method']}"
@@ -121,9 +111,7 @@ def check_gpu(settings: Mapping[str, Any], gpus: int) -> None:
     reasons = []
     for name, value in (("tree_method", "gpu_hist"), ("predictor", "gpu_predictor")):
         if settings[name] == value and not gpus:
-            reasons.append(
-                f"Hyperparameter {name}: {value} needs a GPU and an xgboost built for it; this host has none"
-            )
+            reasons.append(f"Hyperparameter {name}: {value} needs a GPU and an xgboost built for it; this host has none")
     if settings["use_dask_gpu_training"]:
         if not gpus:
             reasons.append("Dask GPU training (use_dask_gpu_training) needs at least one GPU; this host has none")

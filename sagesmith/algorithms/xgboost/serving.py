@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JSON, JSON_LINES, RECORDS, TEXT = (
-    "application/json",
-    "application/jsonlines",
-    "application/x-recordio-protobuf",
-    "text/csv",
-)
+JSON, JSON_LINES, RECORDS, TEXT = "application/json", "application/jsonlines", "application/x-recordio-protobuf", "text/csv"
 _ACCEPTED = (JSON, JSON_LINES, RECORDS, TEXT)
 _SNIFFED = 512  # characters of a CSV body that decide on its delimiter
 _SMALL = 16_384  # bytes up to which Python's own split beats starting a CSV reader
@@ -81,9 +76,7 @@ def _features(request: Request) -> Any:
 
             return decode(request.body, RECORDS if kind in RECORDIO else "text/libsvm", label_size=0).features
     except (DataError, ValueError, LookupError) as error:
-        raise RequestError(
-            f"Loading data failed with Exception, please ensure data is in {kind} format: {error}", 415
-        ) from error
+        raise RequestError(f"Loading data failed with Exception, please ensure data is in {kind} format: {error}", 415) from error
     allowed = ", ".join((TEXT, "text/libsvm", RECORDS))
     raise RequestError(f"Content-type {request.content_type} is not supported; supported are {allowed}", 415)
 

@@ -128,11 +128,7 @@ def _boosters(plan: Plan, gang: hosts.Gang, initial: xgboost.Booster | None) -> 
 
 
 def boost(
-    plan: Plan,
-    evals: list[tuple[xgboost.DMatrix, str]],
-    initial: xgboost.Booster | None,
-    gang: hosts.Gang,
-    part: str = "",
+    plan: Plan, evals: list[tuple[xgboost.DMatrix, str]], initial: xgboost.Booster | None, gang: hosts.Gang, part: str = ""
 ) -> xgboost.Booster:
     """One booster over `evals[0]`, resumed from the newest checkpoint where there is one.
 
