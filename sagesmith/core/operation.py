@@ -134,7 +134,9 @@ class World:
     engine: Engine
     agent_key: tuple[str, str] = ("", "")  # access key id and secret that agents sign with
     poke: Callable[[], None] = field(default=lambda: None)  # wakes the reconciler
-    issue_key: Callable[[str, str, float], TemporaryKey] = _no_keys  # for principal, session ARN, epoch seconds of its end
+    issue_key: Callable[[str, str, float], TemporaryKey] = (
+        _no_keys  # for principal, session ARN, epoch seconds of its end
+    )
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,9 @@ def _writer(shape: Shape) -> Convert:
     if shape.type_name == "timestamp":
         form = shape.serialization.get("timestampFormat", "unixTimestamp")
         return lambda value: write_timestamp(value, form)
-    return {"float": _write_float, "double": _write_float, "blob": _write_blob}.get(shape.type_name, lambda value: value)
+    return {"float": _write_float, "double": _write_float, "blob": _write_blob}.get(
+        shape.type_name, lambda value: value
+    )
 
 
 def _write_structure(shape: StructureShape) -> Convert:
