@@ -174,11 +174,16 @@ class Body:
 
 @dataclass(frozen=True)
 class FileRange:
-    """A response body that is sent straight from a file: `size` bytes from `offset`."""
+    """A response body that is sent straight from a file: `size` bytes from `offset`.
+
+    Where `file` is given it is the open file to read, so that a version replaced meanwhile is still sent whole;
+    whoever sends the answer closes it.
+    """
 
     path: Any  # pathlib.Path
     offset: int
     size: int
+    file: Any = None  # BinaryIO
 
 
 def not_implemented(service: str, operation: str) -> ApiError:

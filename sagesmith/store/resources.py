@@ -41,7 +41,7 @@ class Documents:
         arn: the resource part of its ARN, `training-job`.
         missing: makes the error for a name that is not there.
         exists: makes the error for creating a name that is there already; given the ARN.
-        terminal: statuses after which a document may only be deleted.
+        terminal: statuses that end the machine; afterwards a document may only be deleted.
     """
 
     def __init__(
@@ -135,6 +135,8 @@ class Documents:
             self.delete(ctx, document)
             return document
         changed = _moved(document, move, ctx.now)
+        if changed.status in self.terminal:
+            changed.due_at = None
         with ctx.world.database.transaction() as connection:
             written = connection.execute(update(table).where(*_as_read(document)).values(_columns(changed)))
             if written.rowcount == 0:
