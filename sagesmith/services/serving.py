@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sagesmith.contract import AgentPaper
 from sagesmith.core.names import Image, S3Uri, runs_bucket
+from sagesmith.store.objects import BucketExists
 
 if TYPE_CHECKING:
     from sagesmith.core.operation import Context
@@ -42,6 +44,12 @@ class Post:
     log_stream: str
     startup_timeout: float = STARTUP_TIMEOUT
     stop_grace: float = 30.0
+
+
+def ensure_runs_bucket(ctx: Context) -> None:
+    """Makes the bucket that the agents leave their reports in, if this is the first gang of its region."""
+    with suppress(BucketExists):
+        ctx.world.objects.create_bucket(runs_bucket(ctx), ctx.region)
 
 
 def served_containers(model: Mapping[str, Any]) -> list[Served]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from sagesmith.engines.base import Gang, State
 from sagesmith.services.routes import Place, Routes, VariantRoute
 from sagesmith.services.sagemaker.endpoints.record import Deployment, Instance, Retiring, Variant
 from sagesmith.services.sagemaker.endpoints.snapshot import new_instance
-from sagesmith.services.serving import Post, serving_hosts, serving_paper
-from sagesmith.store.objects import NoSuchObject
+from sagesmith.services.serving import Post, ensure_runs_bucket, serving_hosts, serving_paper
+from sagesmith.store.objects import NoSuchBucket, NoSuchObject
 
 if TYPE_CHECKING:
     from sagesmith.core.machine import Document
@@ -87,6 +88,7 @@ def _launch(instance: Instance, variant: Variant, document: Document, ctx: Conte
             stop_grace=STOP_GRACE,
         )
         papers.append(serving_paper(ctx, container, host, hosts, post))
+    ensure_runs_bucket(ctx)
     launched = ctx.world.engine.launch(Gang(instance["run"], tuple(papers)))
     return {**instance, "launched_at": ctx.now if launched else 0.0}
 
@@ -196,5 +198,6 @@ def tend_retiring(retiring: list[Retiring], ctx: Context) -> list[Retiring]:
 def _forget(run: str, ctx: Context) -> None:
     ctx.world.engine.forget(run)
     bucket = runs_bucket(ctx)
-    for report in list(ctx.world.objects.list(bucket, f"{run}/")):
-        ctx.world.objects.delete(bucket, report.key)
+    with suppress(NoSuchBucket):
+        for report in list(ctx.world.objects.list(bucket, f"{run}/")):
+            ctx.world.objects.delete(bucket, report.key)
