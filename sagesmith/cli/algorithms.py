@@ -46,7 +46,9 @@ def _show(specification: dict[str, Any]) -> None:
     console.print(specification["description"], style="bold")
     for channel in specification["channels"]:
         need = "required" if channel["required"] else "optional"
-        console.print(f"channel {channel['name']} ({need}): {', '.join(channel['content_types']) or 'any content type'}")
+        console.print(
+            f"channel {channel['name']} ({need}): {', '.join(channel['content_types']) or 'any content type'}"
+        )
     table = Table("hyperparameter", "type", "default", "allowed", "meaning")
     for one in specification["hyperparameters"]:
         default = "required" if one["required"] else str(one["default"])

@@ -9,7 +9,7 @@ import boto3
 
 from sagesmith.cli import fail
 from sagesmith.core.config import Config
-from sagesmith.gateway.keys import KeyStore
+from sagesmith.gateway.keys import Keys
 
 
 def client(service: str, config: Config) -> Any:
@@ -20,7 +20,7 @@ def client(service: str, config: Config) -> Any:
     """
     if os.environ.get("AWS_ENDPOINT_URL"):
         return boto3.client(service)
-    key = KeyStore(config).first()
+    key = Keys(config.keys_file).first
     return boto3.client(
         service,
         endpoint_url=address(config),

@@ -30,7 +30,9 @@ def command(as_json: bool, service: str | None) -> None:
         return
     if service:
         if service not in rows:
-            raise click.BadParameter(f"{service!r} is not served; choose from {', '.join(rows)}", param_hint="--service")
+            raise click.BadParameter(
+                f"{service!r} is not served; choose from {', '.join(rows)}", param_hint="--service"
+            )
         for state in ("built", "missing"):
             for name in rows[service][state]:
                 click.echo(f"{state:8}{name}")

@@ -52,9 +52,9 @@ def command(data: Path | None, as_json: bool) -> None:
 
 def environment(config: Config) -> dict[str, str]:
     """The variables, after the SDK's configuration file has been written beside the keys."""
-    from sagesmith.gateway.keys import KeyStore
+    from sagesmith.gateway.keys import Keys
 
-    key = KeyStore(config).first()
+    key = Keys(config.keys_file).first
     return {
         "AWS_ENDPOINT_URL": address(config),
         "AWS_DEFAULT_REGION": config.region,

@@ -24,7 +24,9 @@ _KINDS = (
 
 @click.command("jobs")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The server's data folder.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many of each kind.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many of each kind."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def command(data: Path | None, limit: int, as_json: bool) -> None:
     """List training jobs, transform jobs and endpoints, newest first.

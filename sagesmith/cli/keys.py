@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sagesmith.cli import fail, print_json
 from sagesmith.core.config import Config
-from sagesmith.gateway.keys import KeyStore
+from sagesmith.gateway.keys import AGENT, Keys
 
 _data = click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The server's data folder.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -23,8 +23,8 @@ def command() -> None:
     \b
     Examples:
       sagesmith keys list
-      sagesmith keys add --read-only
-      sagesmith keys remove AKIA...
+      sagesmith keys add reader --read-only
+      sagesmith keys remove reader
     """
 
 
@@ -33,35 +33,43 @@ def command() -> None:
 @_json
 def list_keys(data: Path | None, as_json: bool) -> None:
     """List the keys, without their secrets."""
-    keys = KeyStore(Config.load(data=data)).all()
+    keys = [key for key in _keys(data).all() if key.name != AGENT]
     if as_json:
-        print_json([{"id": key.id, "read_only": key.read_only} for key in keys])
+        print_json([{"name": key.name, "id": key.id, "read_only": key.read_only} for key in keys])
         return
-    table = Table("access key id", "may")
+    table = Table("name", "access key id", "may")
     for key in keys:
-        table.add_row(key.id, "read" if key.read_only else "read and write")
+        table.add_row(key.name, key.id, "read" if key.read_only else "read and write")
     Console().print(table)
 
 
 @command.command("add")
+@click.argument("name")
 @click.option("--read-only", is_flag=True, help="The key may only call operations that read.")
 @_data
 @_json
-def add_key(read_only: bool, data: Path | None, as_json: bool) -> None:
-    """Make a new random key pair and print it, this once."""
-    key = KeyStore(Config.load(data=data)).add(read_only=read_only)
+def add_key(name: str, read_only: bool, data: Path | None, as_json: bool) -> None:
+    """Make a new random key pair called NAME and print it, this once."""
+    try:
+        key = _keys(data).add(name, read_only=read_only)
+    except ValueError as error:
+        raise fail(str(error)) from error
     if as_json:
-        print_json({"id": key.id, "secret": key.secret, "read_only": key.read_only})
+        print_json({"name": key.name, "id": key.id, "secret": key.secret, "read_only": key.read_only})
     else:
         click.echo(f"export AWS_ACCESS_KEY_ID={key.id}\nexport AWS_SECRET_ACCESS_KEY={key.secret}")
 
 
 @command.command("remove")
-@click.argument("key_id")
+@click.argument("name_or_id")
 @_data
-def remove_key(key_id: str, data: Path | None) -> None:
-    """Remove a key; requests signed with it are refused from then on."""
+def remove_key(name_or_id: str, data: Path | None) -> None:
+    """Remove a key by name or id; requests signed with it are refused from then on."""
     try:
-        KeyStore(Config.load(data=data)).remove(key_id)
-    except LookupError as error:
-        raise fail(str(error)) from error
+        _keys(data).remove(name_or_id)
+    except KeyError as error:
+        raise fail(str(error.args[0])) from error
+
+
+def _keys(data: Path | None) -> Keys:
+    return Keys(Config.load(data=data).keys_file)

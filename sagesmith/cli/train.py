@@ -82,18 +82,27 @@ def command() -> None:
 
 def _command_for(algorithm: type[Algorithm]) -> click.Command:
     options: list[click.Parameter] = [
-        click.Option([f"--{spec.name}"], type=click.Path(exists=True, path_type=Path), help=_channel_help(spec.required))
+        click.Option(
+            [f"--{spec.name}"], type=click.Path(exists=True, path_type=Path), help=_channel_help(spec.required)
+        )
         for spec in algorithm.channels
     ]
     options += [
         click.Option(["--content-type"], help="Content type of the data (default: by file name)."),
-        click.Option(["--model-dir"], type=click.Path(file_okay=False, path_type=Path), required=True, help="Where the model goes."),
+        click.Option(
+            ["--model-dir"],
+            type=click.Path(file_okay=False, path_type=Path),
+            required=True,
+            help="Where the model goes.",
+        ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object at the end, nothing else."),
         click.Option(["--quiet"], is_flag=True, help="No log lines, only the progress bar."),
     ]
     for parameter in algorithm.hyperparameters.values():
-        note = f"{parameter.doc} [{parameter.type_name}" + (f", {parameter.interval}]" if parameter.interval else "]")
-        note += " required" if parameter.required else f" default {parameter.default}"
+        allowed = parameter.interval or ", ".join(map(str, parameter.choices))
+        default = "required" if parameter.required else f"default {parameter.default}"
+        notes = [parameter.type_name, allowed, "" if parameter.default is None else default]
+        note = f"{parameter.doc} [{'; '.join(filter(None, notes))}]"
         flag = "--" + parameter.name.replace("_", "-").lstrip("-")
         options.append(click.Option([flag, f"hp_{parameter.attribute}"], help=note, metavar="VALUE"))
 
@@ -110,20 +119,30 @@ def _channel_help(required: bool) -> str:
 
 def _train(algorithm: type[Algorithm], values: dict[str, Any]) -> None:
     given = {name: values[f"hp_{name}"] for name in algorithm.hyperparameters}
-    hyperparameters = {algorithm.hyperparameters[name].name: value for name, value in given.items() if value is not None}
+    hyperparameters = {
+        algorithm.hyperparameters[name].name: value for name, value in given.items() if value is not None
+    }
     folder: Path = values["model_dir"]
     console = Console(stderr=True, quiet=values["as_json"])
     try:
         instance = algorithm.from_strings(hyperparameters)
         channels = _channels(algorithm, values)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         started = time.monotonic()
         with Progress(*columns, console=console) as progress:
             instance.train(channels, TerminalRun(progress, console, values["quiet"] or values["as_json"]))
         seconds = time.monotonic() - started
         folder.mkdir(parents=True, exist_ok=True)
         instance.save(folder)
-        (folder / MARKER).write_text(json.dumps({"algorithm": algorithm.name, "version": sagesmith.__version__}), "utf-8")
+        (folder / MARKER).write_text(
+            json.dumps({"algorithm": algorithm.name, "version": sagesmith.__version__}), "utf-8"
+        )
     except (DataError, ValueError, OSError) as error:
         raise fail(str(error)) from error
     if values["as_json"]:

@@ -18,7 +18,12 @@ from sagesmith.core.config import Config
 @click.option("--s3-endpoint", help="Keep objects in this S3 server instead of plain files.")
 @click.option("--database", help="SQLAlchemy URL of the database (default: SQLite in the data folder).")
 def command(
-    data: Path | None, host: str | None, port: int | None, auth: bool | None, s3_endpoint: str | None, database: str | None
+    data: Path | None,
+    host: str | None,
+    port: int | None,
+    auth: bool | None,
+    s3_endpoint: str | None,
+    database: str | None,
 ) -> None:
     """Run the server until Ctrl-C. Jobs and endpoints survive a restart.
 

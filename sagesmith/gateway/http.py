@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -67,7 +67,7 @@ class Outgoing:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | FileRange = b""
+    body: bytes | FileRange | AsyncIterator[bytes] = b""
 
 
 class Wire(Protocol):

@@ -45,9 +45,12 @@ def get_metric_statistics(request: Request, ctx: Context) -> dict[str, Any]:
     if (end - start) / period > MAX_DATAPOINTS:
         raise _combination(
             f"You have requested up to {math.ceil((end - start) / period)} datapoints, which exceeds the limit of "
-            f"{MAX_DATAPOINTS}. You may reduce the datapoints requested by increasing Period, or decreasing the time range."
+            f"{MAX_DATAPOINTS}. You may reduce the datapoints requested by increasing Period, or decreasing the time "
+            "range."
         )
-    name = Name.of(request["Namespace"], request["MetricName"], _dimensions(request.get("Dimensions", []), "Dimensions"))
+    name = Name.of(
+        request["Namespace"], request["MetricName"], _dimensions(request.get("Dimensions", []), "Dimensions")
+    )
     found = _store(ctx).read(name, start, end, request.get("Unit"))
     answer = []
     for time, bucket in by_period(found, period).items():
@@ -67,9 +70,7 @@ def get_metric_data(request: Request, ctx: Context) -> dict[str, Any]:
     if len(set(ids)) < len(ids):
         raise _validation("The values for parameter id in MetricDataQueries are not unique.")
     newest_first = request.get("ScanBy", "TimestampDescending") == "TimestampDescending"
-    results = [
-        _result(query, request, ctx, newest_first) for query in queries if query.get("ReturnData", True)
-    ]
+    results = [_result(query, request, ctx, newest_first) for query in queries if query.get("ReturnData", True)]
     if sum(len(result["Values"]) for result in results) > min(request.get("MaxDatapoints", MAX_DATA), MAX_DATA):
         raise _validation(f"More than MaxDatapoints={request.get('MaxDatapoints', MAX_DATA)} points: increase Period.")
     return {"MetricDataResults": results, "Messages": []}
@@ -175,7 +176,9 @@ def _result(query: Mapping[str, Any], request: Request, ctx: Context, newest_fir
     metric = stat["Metric"]
     for member in ("Namespace", "MetricName"):
         if member not in metric:
-            raise ApiError("MissingParameter", f"MetricDataQuery {query['Id']}: MetricStat.Metric.{member} is required.")
+            raise ApiError(
+                "MissingParameter", f"MetricDataQuery {query['Id']}: MetricStat.Metric.{member} is required."
+            )
     start, end, period = _window(request["StartTime"], request["EndTime"], stat["Period"])
     dimensions = _dimensions(metric.get("Dimensions", []), f"{query['Id']}.Dimensions")
     name = Name.of(metric["Namespace"], metric["MetricName"], dimensions)

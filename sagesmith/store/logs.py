@@ -130,7 +130,9 @@ class LogStore:
             stream = self._stream(connection, group, name)
             connection.execute(delete(log_streams).where(log_streams.c.id == stream.id))
 
-    def groups(self, condition: str = "", pattern: str = "", after: str = "", limit: int = 50) -> Sequence[Row[tuple[str, int, int]]]:
+    def groups(
+        self, condition: str = "", pattern: str = "", after: str = "", limit: int = 50
+    ) -> Sequence[Row[tuple[str, int, int]]]:
         """(name, created_at, bytes stored) of groups by prefix `condition` or substring `pattern`, after a name."""
         size = (
             select(func.coalesce(func.sum(func.length(log_events.c.message)), 0))
@@ -149,7 +151,14 @@ class LogStore:
             return connection.execute(query.order_by(log_groups.c.name).limit(limit)).all()
 
     def streams(
-        self, group: str, prefix: str = "", *, by_time: bool = False, descending: bool = False, offset: int = 0, limit: int = 50
+        self,
+        group: str,
+        prefix: str = "",
+        *,
+        by_time: bool = False,
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 50,
     ) -> Sequence[Row[tuple[object, ...]]]:
         """Rows of `log_streams` in a group, ordered by name or by last event. Raises NoSuchGroup."""
         columns = [func.coalesce(log_streams.c.last_event, 0), log_streams.c.name] if by_time else [log_streams.c.name]

@@ -87,7 +87,11 @@ class SeriesStore:
                 connection.execute(insert(points), rows)
             for name, identity in ids.items():
                 newest = max(point.timestamp for other, point in entries if other == name)
-                last = func.max(series.c.last_point, newest) if self._database.sqlite else func.greatest(series.c.last_point, newest)
+                last = (
+                    func.max(series.c.last_point, newest)
+                    if self._database.sqlite
+                    else func.greatest(series.c.last_point, newest)
+                )
                 connection.execute(series.update().where(series.c.id == identity).values(last_point=last))
 
     def read(self, name: Name, start: float, end: float, unit: str | None = None) -> list[Point]:
