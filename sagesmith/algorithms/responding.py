@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sagesmith.algorithms.declarations import Request, RequestError, Response
-from sagesmith.formats.batch import DataError
 from sagesmith.formats.content_type import ContentType
+from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import formats, read_body
 from sagesmith.formats.responses import write
 

@@ -15,7 +15,8 @@ from xgboost import collective
 
 from sagesmith.algorithms.base import HyperparameterError
 from sagesmith.algorithms.run import Run
-from sagesmith.formats.batch import Batch, DataError
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.errors import DataError
 
 
 class Gang:
@@ -112,6 +113,4 @@ def _common_width(shapes: list[tuple[int, int, bool]]) -> int:
 def _widened(batch: Batch | None, width: int) -> Batch:
     if batch is None:
         return Batch(np.empty((0, width), np.float32), np.empty(0, np.float32))
-    if batch.width < width:
-        batch.features.resize(len(batch), width)
-    return batch
+    return batch.widened(width)

@@ -17,7 +17,7 @@ import numpy as np
 from sagesmith.algorithms.base import Request, RequestError, Response
 from sagesmith.algorithms.xgboost import selectable
 from sagesmith.algorithms.xgboost.matrix import CSV, LIBSVM, RECORDIO, media_type
-from sagesmith.formats.batch import DataError
+from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.xgboost.prediction import Ensemble
