@@ -33,6 +33,8 @@ class Algorithm(Estimator):
     name: ClassVar[str] = ""  # the word on the command line: "xgboost", "kmeans"
     images: ClassVar[tuple[str, ...]] = ()  # repository names of its container images, SageMaker's first
     role: ClassVar[Role] = "other"
+    framework: ClassVar[bool] = False  # its image is a framework's (XGBoost): other log lines; takes a user's script
+    dimension: ClassVar[str] = ""  # what `#metrics` lines call the algorithm; "" = its name
     channels: ClassVar[tuple[ChannelSpec, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
     accepts: ClassVar[tuple[str, ...]] = ()  # content types of requests
