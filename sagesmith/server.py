@@ -28,8 +28,8 @@ from sagesmith.gateway.app import Gateway
 from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
-from sagesmith.services.catalogue import catalogue_of
 from sagesmith.services import load_rooms
+from sagesmith.services.catalogue import catalogue_of
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
 from sagesmith.store.objects import Objects
