@@ -95,7 +95,9 @@ def canonical_request(incoming: Incoming, claim: Claim) -> bytes:
     """Method, path, query, signed headers and payload hash, in the one form that is signed."""
     headers = incoming.headers
     lines = [f"{name}:{_trimmed(headers.get(name, ''))}\n" for name in claim.signed]
-    query = _canonical_query(incoming.query_string, presigned=claim.form is Form.QUERY) if incoming.query_string else b""
+    query = (
+        _canonical_query(incoming.query_string, presigned=claim.form is Form.QUERY) if incoming.query_string else b""
+    )
     return b"\n".join(
         (
             incoming.method.encode(),
@@ -179,7 +181,9 @@ def _check_signed(incoming: Incoming, claim: Claim) -> None:
         unsigned = [name for name in unsigned if name != "x-amz-content-sha256"]
     if unsigned:
         raise ApiError(
-            "AccessDenied", f"There were headers present in the request which were not signed: {', '.join(unsigned)}", 403
+            "AccessDenied",
+            f"There were headers present in the request which were not signed: {', '.join(unsigned)}",
+            403,
         )
     absent = [name for name in claim.signed if name not in incoming.headers]
     if absent:
