@@ -189,7 +189,7 @@ def _await_others(host: str, hosts: Sequence[str], meeting: Meeting) -> Circle:
             name = _admit(peer, missing, meeting, port)
             if name:
                 peers[name] = peer
-    return Circle(host, hosts, peers, meeting.address, port)
+    return Circle(host, hosts, peers, _numeric(meeting.address), port)
 
 
 def _admit(peer: socket.socket, missing: Sequence[str], meeting: Meeting, port: int) -> str:
@@ -232,7 +232,8 @@ def _find_master(host: str, hosts: Sequence[str], meeting: Meeting) -> Circle:
         master.close()
         raise
     _prepare(master)
-    return Circle(host, hosts, {hosts[0]: master}, meeting.address, int.from_bytes(welcome[32:], "big"))
+    address = str(master.getpeername()[0])
+    return Circle(host, hosts, {hosts[0]: master}, address, int.from_bytes(welcome[32:], "big"))
 
 
 def _connect(host: str, meeting: Meeting) -> socket.socket:
@@ -262,6 +263,14 @@ def _prepare(peer: socket.socket) -> None:
         if hasattr(socket, option):
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     peer.settimeout(None)
+
+
+def _numeric(address: str) -> str:
+    """The address behind a name: what libraries such as xgboost's tracker want to bind."""
+    try:
+        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise GangError(f"the master's own name {address!r} has no address: {error}") from None
 
 
 def _free_port(address: str) -> int:
