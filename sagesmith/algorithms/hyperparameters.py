@@ -62,15 +62,17 @@ class Hyperparameter:
         try:
             parsed = parse_as(self.annotation, value)
         except ValueError as error:
-            raise HyperparameterError(f"Hyperparameter {self.name}: could not parse {value!r} as {error}") from None
+            raise HyperparameterError(
+                f"Hyperparameter {self.name}: could not parse value {_shown(value)}, expected {error}"
+            ) from None
         problem = self._problem(parsed)
         if problem:
-            raise HyperparameterError(f"Hyperparameter {self.name}: {value!r} is not {problem}")
+            raise HyperparameterError(f"Hyperparameter {self.name}: {_shown(value)} is not {problem}")
         return parsed
 
     def _problem(self, value: Any) -> str | None:
         if self.choices and value not in self.choices:
-            return f"one of {', '.join(map(str, self.choices))}"
+            return f"in [{', '.join(map(str, self.choices))}]"
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._within(value):
             return f"in {self.interval}"
         return self.check(value) if self.check else None
@@ -207,6 +209,8 @@ def _parse_union(annotation: Any, arguments: tuple[Any, ...], value: Any) -> Any
 def _parse_list(annotation: Any, arguments: tuple[Any, ...], value: Any) -> list[Any]:
     if isinstance(value, str):
         text = value.strip()
+        if text.startswith("(") and text.endswith(")"):  # a tuple's text, as in monotone_constraints="(1,0,-1)"
+            text = text[1:-1].strip()
         value = _parse_json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
         raise ValueError(_describe(annotation))
@@ -259,6 +263,11 @@ def _parse_int(value: Any) -> int:
     if float(value) != int(value):
         raise ValueError
     return int(value)
+
+
+def _shown(value: Any) -> str:
+    text = str(value) if isinstance(value, str) and value.strip() else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _describe(annotation: Any) -> str:

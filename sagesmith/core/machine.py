@@ -34,6 +34,7 @@ class Document:
     created_at: float = 0.0
     modified_at: float = 0.0
     version: int = 0  # counts commits; compare-and-swap key
+    id: int = 0  # the database's row; never used twice, unlike a name
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,29 @@ class Move:
     status: str | None = None
     body: Mapping[str, Any] | None = None  # members to set (shallow); a value of None removes the member
     private: Mapping[str, Any] | None = None  # likewise
-    after: float | None = 0.0  # seconds from now until the next step
+    after: float | None = 0.0  # seconds from now until the next step; of no effect in the state ""
     delete: bool = False  # the document itself goes
 
 
 Step = Callable[[Document, "Context"], Move]
+GiveUp = Callable[[Document, str, "Context"], Move]
 
 MACHINES: dict[str, Machine] = {}
 
 
 class Machine:
-    """The chart of one kind of document; importing the room registers it."""
+    """The chart of one kind of document; importing the room registers it.
 
-    def __init__(self, kind: str, **steps: Step) -> None:
+    Args:
+        kind: the kind of the documents that it moves.
+        failed: decides what becomes of a document whose step raised an exception again and again; it is given the
+            reason in words. Without it the step is tried for ever, at growing intervals.
+        steps: state -> function.
+    """
+
+    def __init__(self, kind: str, *, failed: GiveUp | None = None, **steps: Step) -> None:
         self.kind = kind
+        self.failed = failed
         self.steps = steps
         MACHINES[kind] = self
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from sagesmith.core.operation import Context
 
 _ARN = re.compile(r"arn:(aws[a-z-]*):([a-z0-9-]+):([a-z0-9-]*):([0-9]{12})?:(.+)", re.DOTALL)
 _PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
@@ -19,6 +22,27 @@ def partition(region: str) -> str:
 def arn(region: str, account: str, kind: str, name: str, service: str = "sagemaker") -> str:
     """`arn:aws:sagemaker:<region>:<account>:<kind>/<name>`, kind as AWS writes it (`training-job`)."""
     return f"arn:{partition(region)}:{service}:{region}:{account}:{kind}/{name}"
+
+
+class Arn(NamedTuple):
+    """An ARN of the form `arn:<partition>:<service>:<region>:<account>:<kind>/<name>`, taken apart."""
+
+    service: str
+    region: str
+    account: str
+    kind: str  # "training-job"
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Arn:
+        """Raises ValueError for text that is no such ARN."""
+        match = _ARN.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text!r} is not an ARN: expected arn:<partition>:<service>:<region>:<account>:<resource>"
+            )
+        kind, _, name = match[5].partition("/")
+        return cls(match[2], match[3], match[4] or "", kind, name)
 
 
 def name_of(arn_or_name: str) -> str:
@@ -77,3 +101,8 @@ class Image(NamedTuple):
 def run_id(kind: str) -> str:
     """A fresh id for one gang: `training-<16 hex>`; safe as a file name and as an S3 key."""
     return f"{kind}-{secrets.token_hex(8)}"
+
+
+def runs_bucket(ctx: Context) -> str:
+    """The bucket in which the agents of an account and region leave their reports."""
+    return f"sagesmith-{ctx.region}-{ctx.account}-runs"

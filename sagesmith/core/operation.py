@@ -109,6 +109,20 @@ class Service:
         return function
 
 
+@dataclass(frozen=True)
+class TemporaryKey:
+    """What sts hands out: a key that ends by itself."""
+
+    id: str
+    secret: str
+    token: str
+    expires: float  # epoch seconds
+
+
+def _no_keys(principal: str, role: str, expires: float) -> TemporaryKey:
+    raise ApiError("AccessDenied", "This server issues no temporary credentials.", 403)
+
+
 @dataclass
 class World:
     """What one server process shares; built once by server.py and handed to every operation and step."""
@@ -120,6 +134,9 @@ class World:
     engine: Engine
     agent_key: tuple[str, str] = ("", "")  # access key id and secret that agents sign with
     poke: Callable[[], None] = field(default=lambda: None)  # wakes the reconciler
+    issue_key: Callable[[str, str, float], TemporaryKey] = (
+        _no_keys  # for principal, session ARN, epoch seconds of its end
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,7 @@ class Context:
     region: str
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     principal: str = ""  # the access key id, or "" for a call between rooms
+    role: str = ""  # the ARN of the session whose temporary key signed the request
     source: Any = None  # gateway.app.Incoming for handlers that need raw headers; None between rooms
 
     @property
@@ -174,11 +192,16 @@ class Body:
 
 @dataclass(frozen=True)
 class FileRange:
-    """A response body that is sent straight from a file: `size` bytes from `offset`."""
+    """A response body that is sent straight from a file: `size` bytes from `offset`.
 
-    path: Any  # pathlib.Path
+    Where `file` is given it is the open file to read and `path` is None, so that a version replaced meanwhile is
+    still sent whole; whoever sends the answer closes it.
+    """
+
+    path: Any  # pathlib.Path, or None where `file` is given
     offset: int
     size: int
+    file: Any = None  # BinaryIO
 
 
 def not_implemented(service: str, operation: str) -> ApiError:
