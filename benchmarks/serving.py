@@ -198,7 +198,7 @@ def measure(url: str, contestant: Contestant, bench: Bench, options: argparse.Na
     """`--runs` runs of wrk after one to warm up."""
     script = bench.folder / "post.lua"
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in contestant.headers.items())
-    script.write_text(f'wrk.method = "POST"\n{headers}\nwrk.body = [[{contestant.body(bench.row)}]]\n')
+    script.write_text(f'wrk.method = "POST"\n{headers}\nwrk.body = [==[{contestant.body(bench.row)}]==]\n')
     runs = []
     for seconds in (2, *[options.seconds] * options.runs):
         command = [
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not shutil.which("wrk"):
         print("serving: skipped, wrk is not installed (Debian: apt-get install wrk)", file=sys.stderr)
         return
-    print("server,connections,requests_per_second,p50_ms,p99_ms,errors", flush=True)
+    print("server,connections,requests_per_second,p50_ms,p99_ms", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare(Path(folder))
         for contestant in contestants(options):
@@ -252,8 +252,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with running(contestant, bench) as url:
                 runs = measure(url, contestant, bench, options)
             rate, p50, p99 = (statistics.median(getattr(run, name) for run in runs) for name in ("rate", "p50", "p99"))
-            errors = sum(run.errors for run in runs)
-            print(f"{contestant.name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f},{errors}", flush=True)
+            if errors := sum(run.errors for run in runs):
+                raise SystemExit(f"{contestant.name}: {errors} answers were errors; its figures mean nothing")
+            print(f"{contestant.name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f}", flush=True)
 
 
 if __name__ == "__main__":
