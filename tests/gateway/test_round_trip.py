@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from botocore.awsrequest import HeadersDict
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
@@ -58,6 +59,15 @@ def plain(value: Any, shape: Shape) -> Any:
     return value.read() if hasattr(value, "read") else value
 
 
+def pruned(value: Any) -> Any:
+    """Without empty structures: a form has no way to write them."""
+    if isinstance(value, dict):
+        return {name: kept for name, item in value.items() if (kept := pruned(item)) not in ({}, [])}
+    if isinstance(value, list):
+        return [kept for item in value if (kept := pruned(item)) not in ({}, [])]
+    return value
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_request_is_parsed_to_what_botocore_was_given(service: str) -> None:
     protocol, wire = SERVICES[service]
@@ -87,7 +97,10 @@ def check_requests(service: str, protocol: str, wire: Any) -> None:
         for _ in range(2):
             value = value_of(shape, rng)
             request = serializer.serialize_to_request(value, operation)
-            assert wire.parse(incoming_of(request), operation) == value, f"{service}.{name}"
+            parsed = wire.parse(incoming_of(request), operation)
+            if wire is query:
+                parsed, value = pruned(parsed), pruned(value)
+            assert parsed == value, f"{service}.{name}"
 
 
 def check_answers(service: str, protocol: str, wire: Any) -> None:
@@ -102,6 +115,6 @@ def check_answers(service: str, protocol: str, wire: Any) -> None:
         value = value_of(shape, random.Random(f"{service}.{name}.answer"))
         outgoing = wire.serialise(value, operation, "id")
         body = io.BytesIO(outgoing.body) if operation.has_streaming_output else outgoing.body
-        response = {"status_code": outgoing.status, "headers": outgoing.headers, "body": body}
+        response = {"status_code": outgoing.status, "headers": HeadersDict(outgoing.headers), "body": body}
         parsed = without_metadata(parser.parse(response, shape))
         assert plain(parsed, shape) == value, f"{service}.{name}"
