@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def first_line(error: BaseException) -> str:
     text = str(error).strip().split("\nStack trace")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
-    return line.split(": ", 1)[-1] if line.startswith("[") and ".c" in line.split(": ", 1)[0] else line
+    return re.sub(r"^\[\d+:\d+:\d+\] \S+: ", "", line)
 
 
 def _plain(value: Any) -> Any:

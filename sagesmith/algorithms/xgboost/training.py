@@ -142,7 +142,7 @@ def boost(
     """
     run, total = plan.run, int(plan.settings["num_round"])
     folder = run.checkpoints / part if run.checkpoints is not None else None
-    resumed, done = gang.shared(*(callbacks.newest(folder, run) if run.is_master else (None, 0)))
+    resumed, done = gang.newest(folder)
     if done:
         run.log("Resuming from checkpoint %d: %d rounds remain", done - 1, max(0, total - done))
     if resumed is not None and done >= total:
