@@ -87,7 +87,10 @@ def test_jobs_wait_for_room_and_endpoints_do_not(runs, paper):
 
 @pytest.mark.kill
 def test_a_killed_agent_is_lost_and_its_job_does_not_go_on(runs, paper):
-    engine, gang = LocalEngine(runs), gang_of(paper, "import subprocess; subprocess.Popen(['sleep', '600'])\n" + FOREVER)
+    engine, gang = (
+        LocalEngine(runs),
+        gang_of(paper, "import subprocess; subprocess.Popen(['sleep', '600'])\n" + FOREVER),
+    )
     engine.launch(gang)
     job = job_pid(runs, gang.run)
     while not (children := psutil.Process(job).children()):
