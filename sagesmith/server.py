@@ -85,7 +85,7 @@ class Server:
         stack.callback(gateway.close)
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
-        self._uvicorn = uvicorn.Server(_uvicorn_config(gateway))
+        self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
         reconciler.start()
@@ -94,19 +94,19 @@ class Server:
 
     def run(self) -> None:
         """Answers requests in this thread until `stop` is called."""
-        with _no_signals(self._uvicorn):
-            self._uvicorn.run(sockets=[self.socket])
+        self._uvicorn.run(sockets=[self.socket])
 
     def stop(self) -> None:
         """Asks `run` to end once the requests under way are answered; may be called from anywhere."""
         self._uvicorn.should_exit = True
 
 
-@contextmanager
-def _no_signals(server: uvicorn.Server) -> Iterator[None]:
-    """uvicorn would raise SIGTERM again once it has stopped, and end the process before everything is closed."""
-    server.capture_signals = ExitStack  # type: ignore[method-assign]
-    yield
+class _Uvicorn(uvicorn.Server):
+    """uvicorn would raise SIGTERM again once it has stopped, and so end the process before everything is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _check(config: Config) -> None:
@@ -191,6 +191,8 @@ def _world(config: Config, keys: Keys, stack: ExitStack) -> World:
 
 
 def _objects(config: Config) -> Objects:
+    if config.s3_endpoint:
+        raise ValueError(f"keeping objects in another S3 server ({config.s3_endpoint}) is not implemented")
     return LocalObjects(config.data / "objects")
 
 
@@ -222,7 +224,7 @@ def _engine(config: Config) -> Engine:
 
 def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
-        gateway,  # type: ignore[arg-type]
+        gateway,
         loop="uvloop",
         http=LimitedConnection,
         ws="none",

@@ -23,7 +23,7 @@ from sagesmith.core.operation import ApiError, Body, Context, Operation, World
 from sagesmith.core.validate import validate
 from sagesmith.gateway import answers, health, route, sigv4
 from sagesmith.gateway.access_log import AccessLog
-from sagesmith.gateway.authority import Authority
+from sagesmith.gateway.authority import Authority, Principal
 from sagesmith.gateway.aws_chunked import ChunkKey
 from sagesmith.gateway.body import collect, spool
 from sagesmith.gateway.credentials import Claim, Form, claim_of
@@ -57,8 +57,7 @@ class Exchange:
     started: float
     claim: Claim = field(default_factory=Claim)
     route: route.Route | None = None
-    principal: str = ""
-    role: str = ""
+    principal: Principal = field(default_factory=Principal)
     status: int = 0
     error: str = ""
 
@@ -128,9 +127,7 @@ class Gateway:
         exchange.route = route.operation_of(exchange.incoming, exchange.route)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        exchange.principal, exchange.role = self.authority.authenticate(
-            exchange.incoming, exchange.claim, exchange.route
-        )
+        exchange.principal = self.authority.authenticate(exchange.incoming, exchange.claim, exchange.route)
 
     async def _s3_body(self, exchange: Exchange) -> Body | bytes:
         """The body of an S3 request, its digests checked; a stream goes to disk."""
@@ -158,7 +155,7 @@ class Gateway:
         assert found is not None
         assert found.model is not None
         operation = route.built(found)
-        self.authority.permit(exchange.principal, exchange.claim.token, found.model)
+        self.authority.permit(exchange.principal, found.model)
         request = found.wire.parse(exchange.incoming, found.model)
         if found.model.input_shape is not None:
             code = _SERVICE_CODES.get(found.service, "ValidationException")
@@ -171,7 +168,13 @@ class Gateway:
         config = self.world.config
         region = exchange.claim.region or config.region
         return Context(
-            self.world, config.account, region, exchange.id, exchange.principal, exchange.role, exchange.incoming
+            self.world,
+            config.account,
+            region,
+            exchange.id,
+            exchange.principal.key,
+            exchange.principal.role,
+            exchange.incoming,
         )
 
     async def _call(self, operation: Operation, request: dict[str, Any], ctx: Context) -> dict[str, Any] | None:

@@ -354,14 +354,14 @@ def test_without_signature_checks_any_key_will_do_on_loopback_only(tmp_path: Pat
     with running_server(tmp_path, process=False, engine="none", auth=False) as server:
         anybody = server.client("sagemaker", key=Key("test", "test", ""))
         assert anybody.list_models()["Models"] == []
-    with pytest.raises(ValueError, match="only listen on loopback, not on 0.0.0.0"):
+    with pytest.raises(ValueError, match=r"only listen on loopback, not on 0\.0\.0\.0"):
         serve(Config(data=tmp_path, host="0.0.0.0", auth=False))
 
 
 def test_one_server_per_data_folder(tmp_path: Path) -> None:
-    with Server(Config(data=tmp_path, port=0, engine="none")):
-        with pytest.raises(OSError, match=f"another server \\(process {os.getpid()}\\) runs on the data folder"):
-            Server(Config(data=tmp_path, port=0, engine="none")).__enter__()
+    held = f"another server \\(process {os.getpid()}\\) runs on the data folder"
+    with Server(Config(data=tmp_path, port=0, engine="none")), pytest.raises(OSError, match=held):
+        Server(Config(data=tmp_path, port=0, engine="none")).__enter__()
     with Server(Config(data=tmp_path, port=0, engine="none")) as server:
         assert server.address.startswith("http://127.0.0.1:")
 
