@@ -9,6 +9,7 @@ A frame is `magic, kind, round, length, payload`, its length limited; nothing re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -88,7 +89,9 @@ def _addresses(environment: Mapping[str, str]) -> dict[str, str]:
 class Circle:
     """The joined gang, seen from one host. `port` is free on the master for the algorithm's own use."""
 
-    def __init__(self, host: str, hosts: Sequence[str], peers: dict[str, socket.socket], address: str, port: int) -> None:
+    def __init__(
+        self, host: str, hosts: Sequence[str], peers: dict[str, socket.socket], address: str, port: int
+    ) -> None:
         self.host = host
         self.hosts = tuple(hosts)
         self.address = address
@@ -109,8 +112,11 @@ class Circle:
             if self.host == self.hosts[0]:
                 return self._gather_as_master(state)
             master = self._peers[self.hosts[0]]
-            _send(master, self.hosts[0], _STATE, self._round, state)
-            return self._split(_receive(master, self.hosts[0], _STATES, self._round, len(self.hosts) * (STATE_BYTES + 8)))
+            with contextlib.suppress(GangError):  # a master that has left may have said why: that is read next
+                _send(master, self.hosts[0], _STATE, self._round, state)
+            return self._split(
+                _receive(master, self.hosts[0], _STATES, self._round, len(self.hosts) * (STATE_BYTES + 8))
+            )
         except GangError as error:
             self.abandon(str(error))
             raise

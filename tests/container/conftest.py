@@ -97,13 +97,13 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> str:
     return os.pathsep.join((str(ROOT), str(Path(__file__).parent / "plugins"), str(installed)))
 
 
-@pytest.fixture()
+@pytest.fixture
 def clean_environment(plugins: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return kept | {"PYTHONPATH": plugins, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def job(tmp_path: Path, clean_environment: dict[str, str]) -> Job:
     return Job(JobFolder(tmp_path / "ml").create(), clean_environment)
 

@@ -15,14 +15,14 @@ import pytest
 from conftest import Job, Server, serving
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(job: Job) -> Iterator[Server]:
     (job.folder.model / "model_algo-1").write_text('{"mean": 2.5, "count": 4}')
     with serving(job, SAGEMAKER_BATCH="true") as running:
         yield running
 
 
-@pytest.fixture()
+@pytest.fixture
 def trained(job: Job) -> Job:
     (job.folder.model / "model_algo-1").write_text('{"mean": 2.5, "count": 4}')
     return job

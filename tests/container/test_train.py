@@ -80,10 +80,16 @@ def test_a_framework_image_has_its_own_log_form(job: Job) -> None:
 @pytest.mark.parametrize(
     ("hyperparameters", "failure"),
     [
-        ({"mini_batch_siz": "1"}, "AlgorithmError: Additional properties are not allowed ('mini_batch_siz' was unexpec"),
+        (
+            {"mini_batch_siz": "1"},
+            "AlgorithmError: Additional properties are not allowed ('mini_batch_siz' was unexpec",
+        ),
         ({"passes": "abc"}, "AlgorithmError: Hyperparameter passes: could not parse value abc"),
         ({"offset": "7"}, "AlgorithmError: Hyperparameter offset: 7 is not in [-1, 1]"),
-        ({"passes": 3}, "ClientError: {base}/input/config/hyperparameters.json: the value of 'passes' must be a string"),
+        (
+            {"passes": 3},
+            "ClientError: {base}/input/config/hyperparameters.json: the value of 'passes' must be a string",
+        ),
         ("[]", "ClientError: {base}/input/config/hyperparameters.json must hold a JSON object, found list"),
         ("{", "ClientError: {base}/input/config/hyperparameters.json is not valid JSON: "),
         ('{"a":' * 100000, "ClientError: {base}/input/config/hyperparameters.json is nested too deeply"),
@@ -103,10 +109,26 @@ def test_wrong_hyperparameters_fail_with_their_reason(job: Job, hyperparameters:
     ("channel", "configuration", "failure"),
     [
         ("validation", {}, "Extraneous channel found: validation (channels of mean: files, model, test, train)"),
-        ("train", {"ContentType": "text/libsvm"}, "Channel configuration for 'train' channel is not supported: ContentTy"),
-        ("test", {"S3DistributionType": "ShardedByS3Key"}, "Channel configuration for 'test' channel is not supported: S"),
-        ("files", {"TrainingInputMode": "Pipe"}, "Channel configuration for 'files' channel is not supported: TrainingI"),
-        ("train", {"RecordWrapperType": "RecordIO"}, "Channel configuration for 'train' channel is not supported: Record"),
+        (
+            "train",
+            {"ContentType": "text/libsvm"},
+            "Channel configuration for 'train' channel is not supported: ContentTy",
+        ),
+        (
+            "test",
+            {"S3DistributionType": "ShardedByS3Key"},
+            "Channel configuration for 'test' channel is not supported: S",
+        ),
+        (
+            "files",
+            {"TrainingInputMode": "Pipe"},
+            "Channel configuration for 'files' channel is not supported: TrainingI",
+        ),
+        (
+            "train",
+            {"RecordWrapperType": "RecordIO"},
+            "Channel configuration for 'train' channel is not supported: Record",
+        ),
         ("files", {}, "Channel files has no folder "),
         ("model", {}, "Channel model has no folder "),
     ],
@@ -166,7 +188,7 @@ def test_sigterm_leaves_the_model_so_far_and_ends_with_0(job: Job) -> None:
     process.send_signal(signal.SIGTERM)
     ended = job.wait(process)
     assert ended.status == 0
-    assert "Stopped by SIGTERM; saving what was learnt so far" in ended.log
+    assert "Stopped by SIGTERM; the model is what was learnt until then" in ended.log
     assert job.model()["mean"] == 2.0
 
 
@@ -240,7 +262,9 @@ def test_a_hostile_model_archive_fails_the_job_by_name(job: Job) -> None:
     job.folder.channel("model").mkdir()
     (job.folder.channel("model") / "model.tar.gz").write_bytes(gzip.compress(buffer.getvalue()))
     ended = job.run()
-    assert ended.failure.startswith("ClientError: Channel model: model.tar.gz: member '../../escaped' would lie outside")
+    assert ended.failure.startswith(
+        "ClientError: Channel model: model.tar.gz: member '../../escaped' would lie outside"
+    )
 
 
 def test_an_algorithm_that_takes_no_earlier_model_refuses_the_channel(job: Job) -> None:
