@@ -230,8 +230,8 @@ async def _read(receive: Receive, incoming: Incoming, limit: int) -> bytes:
     Raises:
         ApiError: 413, once more than `limit` bytes are announced or have come.
     """
-    announced = incoming.headers.get("content-length", "")
-    if announced.isdigit() and len(announced) > 12 or announced.isdigit() and int(announced) > limit:
+    announced = incoming.headers.get("content-length", "0")
+    if len(announced) > 12 or not announced.isdigit() or int(announced) > limit:
         raise _too_large(limit)
     message = await receive()
     content: bytes = message.get("body", b"")

@@ -74,7 +74,7 @@ def reader(shape: Shape) -> Convert:
 
 
 def writer(shape: Shape) -> Convert:
-    """A function from what operations answer to a JSON value; members that are None or not in the shape are left out."""
+    """A function from what operations answer to JSON; members that are None or not in the shape are left out."""
     found = _WRITERS.get(id(shape))
     if found is None:
         found = _WRITERS[id(shape)] = (shape, _writer(shape))
