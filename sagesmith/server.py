@@ -29,6 +29,7 @@ from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
 from sagesmith.services import load_rooms
+from sagesmith.services.catalogue import catalogue_of
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
 from sagesmith.store.objects import Objects
@@ -89,6 +90,8 @@ class Server:
         self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
+        if config.engine != "none":
+            catalogue_of(config)  # asks for the algorithms in the background, before the first job does
         reconciler.start()
         stack.callback(reconciler.stop)
         log.info("sagesmith answers at %s, data in %s", self.address, config.data)

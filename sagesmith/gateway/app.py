@@ -44,7 +44,16 @@ MAX_RUNTIME_BODY = 6 * 2**20  # InvokeEndpoint's own limit
 MAX_JSON_BODY = 8 * 2**20
 MAX_XML_BODY = 16 * 2**20  # S3's requests with XML: a thousand keys to delete fill 2 MiB at most
 
-_SERVICE_CODES = {"sagemaker-runtime": "ValidationError", "sagemaker-featurestore-runtime": "ValidationError"}
+# What a request that the model forbids is called, where that is not ValidationException.
+_SERVICE_CODES = {
+    "sagemaker-runtime": "ValidationError",
+    "sagemaker-featurestore-runtime": "ValidationError",
+    "sts": "ValidationError",
+    "iam": "ValidationError",
+    "cloudwatch": "ValidationError",
+    "logs": "InvalidParameterException",
+    "s3": "InvalidArgument",
+}
 
 
 @dataclass
@@ -100,7 +109,7 @@ class Gateway:
     async def answer(self, exchange: Exchange) -> Outgoing:
         """All steps; every failure becomes an answer."""
         try:
-            if exchange.incoming.raw_path.startswith(b"/_"):
+            if exchange.incoming.raw_path.startswith(health.PREFIX):
                 return health.answer(exchange.incoming, self.world)
             await self._prepare(exchange)
             return await self._perform(exchange)
