@@ -32,6 +32,7 @@ from sagesmith.services import load_rooms
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
 from sagesmith.store.objects import Objects
+from sagesmith.store.remote_objects import RemoteObjects
 
 log = logging.getLogger("sagesmith")
 
@@ -81,7 +82,7 @@ class Server:
         self.world = _world(config, self.keys, stack)
         access_log = AccessLog(config.data / "access.log")
         stack.callback(access_log.close)
-        gateway = Gateway(self.world, self.keys, _scratch(config, self.world.objects), access_log)
+        gateway = Gateway(self.world, self.keys, self.world.objects.scratch, access_log)
         stack.callback(gateway.close)
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
@@ -191,14 +192,11 @@ def _world(config: Config, keys: Keys, stack: ExitStack) -> World:
 
 
 def _objects(config: Config) -> Objects:
-    return LocalObjects(config.data / "objects")
-
-
-def _scratch(config: Config, objects: Objects) -> Path:
-    """Where bodies are spooled: beside the objects where these are files here, so that storing one is a rename."""
-    folder = objects.scratch if isinstance(objects, LocalObjects) else config.data / "spool"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Plain files below the data folder, or another S3 server with the credentials that the environment gives."""
+    folder = config.data / "s3"
+    if config.s3_endpoint:
+        return RemoteObjects(config.s3_endpoint, folder / ".tmp", config.region)
+    return LocalObjects(folder)
 
 
 def _engine(config: Config) -> Engine:
