@@ -192,7 +192,7 @@ def transform_object(source: Source, request: dict[str, Any], model: Model, host
         content = gunzip(content)
     try:
         groups = batches(split(content, plan.split, plan.payload), plan.separator, plan.payload, plan.together)
-        with tempfile.SpooledTemporaryFile(SPOOLED, dir=host.home) as output:
+        with tempfile.SpooledTemporaryFile(SPOOLED, dir=str(host.home)) as output:
             for answers in _in_order(groups, source.uri, model):
                 _append(output, answers, plan)
             _store(output, S3Uri.parse(request["TransformOutput"]["S3OutputPath"]).join(f"{source.path}.out"), host)

@@ -112,7 +112,7 @@ class Target:
         self.status = document.status
         self.loaded_at = loaded_at
         self.refreshing = False
-        self.variants = {route["name"]: Variant(route, known) for route in self.routes["variants"]}
+        self.variants: dict[str, Variant] = {route["name"]: Variant(route, known) for route in self.routes["variants"]}
         weighted = [route for route in self.routes["variants"] if route["weight"] > 0]
         self._weighted = [self.variants[route["name"]] for route in weighted]
         self._cumulative = list(accumulate(route["weight"] for route in weighted))

@@ -21,7 +21,7 @@ from sagesmith.engines.base import Gang, State
 from sagesmith.services.instances import cores_of, memory_of
 from sagesmith.services.refusal import refuse_unbuilt
 from sagesmith.services.reports import delete_reports, ensure_runs_bucket, read_report
-from sagesmith.services.serving import Post, served_containers, serving_paper
+from sagesmith.services.serving import Post, Served, served_containers, serving_paper
 from sagesmith.store.resources import Documents
 
 if TYPE_CHECKING:
@@ -286,8 +286,8 @@ def _hosts(document: Document) -> list[str]:
 
 def _gang(document: Document, ctx: Context) -> Gang:
     hosts, instance_type = _hosts(document), document.body["TransformResources"]["InstanceType"]
-    container = {**document.private["container"]}
-    container["environment"] = container["environment"] | _environment(document.body)
+    container: Served = document.private["container"]
+    container = {**container, "environment": container["environment"] | _environment(document.body)}
     papers = []
     for host in hosts:
         post = Post(
