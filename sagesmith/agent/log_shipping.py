@@ -53,30 +53,28 @@ class LogShipper:
             closing = self._closing.is_set()  # asked before reading, so that the last lines are not missed
             events = reader.read(BATCH_EVENTS, BATCH_BYTES)
             if events:
-                self._send(events, reader)
+                self._send(events)
             elif closing:
                 break
             if not closing:
                 self._closing.wait(EARLY_PAUSE if time.monotonic() - began < EARLY else PAUSE)
         reader.close()
 
-    def _send(self, events: list[Event], reader: SpoolReader) -> None:
+    def _send(self, events: list[Event]) -> None:
         while events:
             batch = [event for event in events if event.timestamp - events[0].timestamp <= BATCH_SPAN]
             try:
-                self._server.insist(lambda batch=batch: self._put(batch), stubborn=True)  # type: ignore[misc]
+                self._accepted = self._server.insist(lambda batch=batch: self._put(batch), stubborn=True)  # type: ignore[misc]
+                events = events[len(batch) :]
             except ClientError as error:
-                expected = error.response.get("expectedSequenceToken", "")
-                if code_of(error) in REPEATED and expected.isdigit() and int(expected) > self._accepted:
-                    self._accepted = int(expected)
-                    reader.skip(self._accepted)
+                expected = str(error.response.get("expectedSequenceToken", ""))
+                if code_of(error) not in REPEATED or not expected.isdigit() or int(expected) == self._accepted:
+                    self.refused = refusal(error)
                     return
-                self.refused = refusal(error)
-                return
-            self._accepted += len(batch)
-            events = events[len(batch) :]
+                events = events[max(0, int(expected) - self._accepted) :]
+                self._accepted = int(expected)
 
-    def _put(self, batch: list[Event]) -> None:
+    def _put(self, batch: list[Event]) -> int:
         logs = self._server.client("logs")
         request = {
             **self._stream,
@@ -84,12 +82,13 @@ class LogShipper:
             "logEvents": [{"timestamp": event.timestamp, "message": event.message} for event in batch],
         }
         try:
-            logs.put_log_events(**request)
+            answer = logs.put_log_events(**request)
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise
             self._create(logs)
-            logs.put_log_events(**request)
+            answer = logs.put_log_events(**request)
+        return int(answer.get("nextSequenceToken") or self._accepted + len(batch))
 
     def _create(self, logs: Any) -> None:
         group = {"logGroupName": self._stream["logGroupName"]}

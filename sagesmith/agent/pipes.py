@@ -9,7 +9,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -101,7 +101,7 @@ def read_chunks(server: Server, uri: S3Uri) -> Iterator[bytes]:
     """An object's bytes. A connection that breaks is taken up again where it broke, if the object is still the same."""
     done, etag, total = 0, "", -1
     while total < 0 or done < total:
-        request = {"Bucket": uri.bucket, "Key": uri.key}
+        request: dict[str, Any] = {"Bucket": uri.bucket, "Key": uri.key}
         if etag:
             request |= {"Range": f"bytes={done}-", "IfMatch": etag}
         answer = server.call("s3", "get_object", **request)

@@ -21,7 +21,7 @@ def meet(paper: AgentPaper, server: Server) -> dict[str, str]:
     """Waits until every host has staged its data in; returns the variables that tell the job of the others.
 
     SAGESMITH_HOSTS is a JSON map of host to address, SAGESMITH_RENDEZVOUS `address:port` of a port on the first host
-    that was free a moment ago, SAGESMITH_TOKEN a secret that only this gang knows. {} for a single host.
+    that was free a moment ago, SAGESMITH_GANG_TOKEN a secret that only this gang knows. {} for a single host.
 
     Raises:
         Stopped: asked to stop while waiting.
@@ -45,7 +45,7 @@ def meet(paper: AgentPaper, server: Server) -> dict[str, str]:
     return {
         "SAGESMITH_HOSTS": json.dumps({host: ready[host]["address"] for host in hosts}),
         "SAGESMITH_RENDEZVOUS": f"{first['address']}:{first['port']}",
-        "SAGESMITH_TOKEN": secret.hexdigest(),
+        "SAGESMITH_GANG_TOKEN": secret.hexdigest(),
     }
 
 

@@ -86,12 +86,6 @@ class SpoolReader:
             events.append(Event(int(stamp), message.decode()))
         return events
 
-    def skip(self, count: int) -> None:
-        """Goes to the event that follows the first `count`."""
-        self._file.seek(0)
-        for _ in range(count):
-            self._file.readline()
-
     def close(self) -> None:
         self._file.close()
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 
-def checked_features(X: Any, owner: str) -> Any:
+def checked_features(X: Any, owner: str, missing: bool = True) -> Any:
     """`X` as something a Channel takes: frames and sparse matrices as they are, the rest as a 2-d array.
 
     Raises:
-        ValueError: not two dimensions, no rows, no columns, complex numbers or infinities.
+        ValueError: not two dimensions, no rows, no columns, complex numbers, infinities, or NaN unless `missing`.
         TypeError: values that are no numbers.
     """
     if getattr(X, "dtype", None) is not None and np.dtype(X.dtype if _is_numpy(X.dtype) else object).kind == "c":
@@ -20,7 +20,7 @@ def checked_features(X: Any, owner: str) -> Any:
     if hasattr(X, "columns") or hasattr(X, "tocsr"):
         _check_shape(X.shape, owner)
         if hasattr(X, "tocsr"):
-            _check_finite(X.tocsr().data, owner)
+            _check_finite(X.tocsr().data, owner, missing)
         return X
     array = np.asarray(X)
     if array.dtype.kind == "c":
@@ -35,7 +35,7 @@ def checked_features(X: Any, owner: str) -> Any:
         raise ValueError(f"Found array with dim {array.ndim}, while dim <= 2 is required by {owner}.")
     _check_shape(array.shape, owner)
     array = _numeric(array)
-    _check_finite(array, owner)
+    _check_finite(array, owner, missing)
     return array
 
 
@@ -77,6 +77,8 @@ def checked_weight(weight: Any, rows: int) -> np.ndarray | None:
         raise ValueError(f"sample_weight.shape == {array.shape}, expected ({rows},)!")
     if not np.isfinite(array).all() or (array < 0).any():
         raise ValueError("sample_weight must be finite and not negative")
+    if not array.any():
+        raise ValueError("sample_weight: the weights of all rows are zero")
     return array
 
 
@@ -168,9 +170,13 @@ def _check_shape(shape: tuple[int, ...], owner: str) -> None:
         raise ValueError(f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required by {owner}.")
 
 
-def _check_finite(values: np.ndarray, owner: str) -> None:
-    if values.dtype.kind == "f" and np.isinf(values).any():
+def _check_finite(values: np.ndarray, owner: str, missing: bool) -> None:
+    if values.dtype.kind != "f":
+        return
+    if np.isinf(values).any():
         raise ValueError(f"Input X contains infinity, which {owner} does not accept.")
+    if not missing and np.isnan(values).any():
+        raise ValueError(f"Input X contains NaN, which {owner} does not accept.")
 
 
 def _is_numpy(dtype: Any) -> bool:

@@ -109,7 +109,7 @@ class Estimator:
         if isinstance(value, Channel):
             return value
         X, y, weight, group = (*(value if isinstance(value, tuple) else (value,)), None, None, None)[:4]
-        X = arrays.checked_features(X, type(self).__name__)
+        X = arrays.checked_features(X, type(self).__name__, self.takes_missing)
         arrays.check_names(getattr(self, "feature_names_in_", None), arrays.feature_names(X), type(self).__name__)
         if y is not None:
             y = arrays.checked_target(y, X.shape[0], type(self).__name__)
@@ -179,7 +179,7 @@ class Estimator:
         owner = type(self).__name__
         if y is None and self.task in ("classifier", "regressor"):
             raise ValueError(f"This {owner} estimator requires y to be passed, but the target y is None.")
-        X = arrays.checked_features(X, owner)
+        X = arrays.checked_features(X, owner, self.takes_missing)
         self.n_features_in_ = int(X.shape[1])
         names = arrays.feature_names(X)
         if names is not None:
@@ -222,7 +222,7 @@ class Estimator:
         owner = type(self).__name__
         if not isinstance(X, Channel):
             arrays.check_names(getattr(self, "feature_names_in_", None), arrays.feature_names(X), owner)
-            X = arrays.checked_features(X, owner)
+            X = arrays.checked_features(X, owner, self.takes_missing)
             expected = getattr(self, "n_features_in_", None)
             if expected is not None and X.shape[1] != expected:
                 raise ValueError(

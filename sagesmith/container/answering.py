@@ -114,7 +114,11 @@ class Application:
         if body is None:
             return
         request = Request(
-            body, content_type.decode("latin-1"), accept.decode("latin-1"), attributes.decode("latin-1"), self._environment
+            body,
+            content_type.decode("latin-1"),
+            accept.decode("latin-1"),
+            attributes.decode("latin-1"),
+            self._environment,
         )
         if len(body) <= SMALL_BYTES and self._seconds <= QUICK_SECONDS:
             response = self._answer(request)

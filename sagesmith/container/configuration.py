@@ -17,8 +17,17 @@ logger = logging.getLogger("sagesmith.container")
 
 # Keys that every MXNet-based image of SageMaker takes although no document names them; seen in logs of real jobs.
 IGNORED = frozenset(
-    "_kvstore _num_kv_servers _num_gpus _log_level _enable_profiler _tuning_objective_metric _data_format "
-    "force_dense epochs".split()
+    {
+        "_data_format",
+        "_enable_profiler",
+        "_kvstore",
+        "_log_level",
+        "_num_gpus",
+        "_num_kv_servers",
+        "_tuning_objective_metric",
+        "epochs",
+        "force_dense",
+    }
 )
 
 

@@ -9,6 +9,7 @@ A frame is `magic, kind, round, length, payload`, its length limited; nothing re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -88,7 +89,9 @@ def _addresses(environment: Mapping[str, str]) -> dict[str, str]:
 class Circle:
     """The joined gang, seen from one host. `port` is free on the master for the algorithm's own use."""
 
-    def __init__(self, host: str, hosts: Sequence[str], peers: dict[str, socket.socket], address: str, port: int) -> None:
+    def __init__(
+        self, host: str, hosts: Sequence[str], peers: dict[str, socket.socket], address: str, port: int
+    ) -> None:
         self.host = host
         self.hosts = tuple(hosts)
         self.address = address
@@ -109,8 +112,11 @@ class Circle:
             if self.host == self.hosts[0]:
                 return self._gather_as_master(state)
             master = self._peers[self.hosts[0]]
-            _send(master, self.hosts[0], _STATE, self._round, state)
-            return self._split(_receive(master, self.hosts[0], _STATES, self._round, len(self.hosts) * (STATE_BYTES + 8)))
+            with contextlib.suppress(GangError):  # a master that has left may have said why: that is read next
+                _send(master, self.hosts[0], _STATE, self._round, state)
+            return self._split(
+                _receive(master, self.hosts[0], _STATES, self._round, len(self.hosts) * (STATE_BYTES + 8))
+            )
         except GangError as error:
             self.abandon(str(error))
             raise
@@ -189,7 +195,7 @@ def _await_others(host: str, hosts: Sequence[str], meeting: Meeting) -> Circle:
             name = _admit(peer, missing, meeting, port)
             if name:
                 peers[name] = peer
-    return Circle(host, hosts, peers, meeting.address, port)
+    return Circle(host, hosts, peers, _numeric(meeting.address), port)
 
 
 def _admit(peer: socket.socket, missing: Sequence[str], meeting: Meeting, port: int) -> str:
@@ -232,7 +238,8 @@ def _find_master(host: str, hosts: Sequence[str], meeting: Meeting) -> Circle:
         master.close()
         raise
     _prepare(master)
-    return Circle(host, hosts, {hosts[0]: master}, meeting.address, int.from_bytes(welcome[32:], "big"))
+    address = str(master.getpeername()[0])
+    return Circle(host, hosts, {hosts[0]: master}, address, int.from_bytes(welcome[32:], "big"))
 
 
 def _connect(host: str, meeting: Meeting) -> socket.socket:
@@ -262,6 +269,14 @@ def _prepare(peer: socket.socket) -> None:
         if hasattr(socket, option):
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     peer.settimeout(None)
+
+
+def _numeric(address: str) -> str:
+    """The address behind a name: what libraries such as xgboost's tracker want to bind."""
+    try:
+        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise GangError(f"the master's own name {address!r} has no address: {error}") from None
 
 
 def _free_port(address: str) -> int:

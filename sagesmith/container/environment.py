@@ -50,10 +50,14 @@ class Script:
         return level
 
 
+# Members of SM_TRAINING_ENV that have no variable of their own, or one under another name.
+_NOT_SINGLE = frozenset({"channel_input_dirs", "hyperparameters", "is_master", "job_name", "master_hostname"})
+
+
 def variables(folder: JobFolder, script: Script, host: str, hosts: Sequence[str]) -> dict[str, str]:
     """Every SM_* variable of one host; lists and maps as JSON."""
     described = _describe(folder, script, host, hosts)
-    named = {f"SM_{name.upper()}": value for name, value in described.items() if name in _SINGLE}
+    named = {f"SM_{name.upper()}": value for name, value in described.items() if name not in _NOT_SINGLE}
     named |= {
         "SM_CHANNELS": sorted(described["channel_input_dirs"]),
         "SM_HPS": dict(script.hyperparameters),
@@ -67,13 +71,6 @@ def variables(folder: JobFolder, script: Script, host: str, hosts: Sequence[str]
     named |= {f"SM_CHANNEL_{name.upper()}": path for name, path in described["channel_input_dirs"].items()}
     named |= {f"SM_HP_{name.upper()}": value for name, value in script.hyperparameters.items()}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in named.items()}
-
-
-_SINGLE = frozenset(
-    "model_dir input_dir input_config_dir output_dir output_data_dir output_intermediate_dir current_host hosts num_cpus "
-    "num_gpus num_neurons log_level network_interface_name resource_config input_data_config module_name module_dir "
-    "user_entry_point framework_module".split()
-)
 
 
 def _describe(folder: JobFolder, script: Script, host: str, hosts: Sequence[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ logger = logging.getLogger("sagesmith.container")
 class LineFormatter(logging.Formatter):
     """A record as a line of a job's log, times in UTC."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, *, framework: bool) -> None:
         super().__init__(FRAMEWORK if framework else FIRST_PARTY, FRAMEWORK_TIME if framework else FIRST_PARTY_TIME)
@@ -55,9 +55,7 @@ def throughput_line(host: str, records_per_second: float) -> str:
     return f"#throughput_metric: host={host}, train throughput={records_per_second} records/second"
 
 
-def metrics_line(
-    start: float, end: float, dimensions: Mapping[str, Any], values: Mapping[str, float | int]
-) -> str:
+def metrics_line(start: float, end: float, dimensions: Mapping[str, Any], values: Mapping[str, float | int]) -> str:
     """AWS's `#metrics {...}`; `start` and `end` in seconds since the epoch, each value one observation."""
     observed = {name: {"sum": value, "count": 1, "min": value, "max": value} for name, value in values.items()}
     content = {"StartTime": start, "EndTime": end, "Dimensions": dict(dimensions), "Metrics": observed}

@@ -22,7 +22,7 @@ from sagesmith.contract import JobFolder
 if TYPE_CHECKING:
     from sagesmith.algorithms.base import Algorithm
     from sagesmith.container.distributed import Circle
-    from sagesmith.container.job_run import JobRun
+    from sagesmith.container.job_run import JobRun, StopRequest
 
 
 def train(word: str, base: Path) -> int:
@@ -58,10 +58,10 @@ def _train(algorithm: type[Algorithm], folder: JobFolder, started: float) -> Non
     stop.listen()
     model = configure(algorithm, given, folder.hyperparameters)
     run = JobRun(folder, algorithm, stop)
-    _train_and_save(model, folder, run, started)
+    _train_and_save(model, folder, run, stop, started)
 
 
-def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, started: float) -> None:
+def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, stop: StopRequest, started: float) -> None:
     from sagesmith.container.channels import open_channels
     from sagesmith.container.configuration import read_checkpoints, read_hosts
     from sagesmith.container.saving import save
@@ -77,8 +77,6 @@ def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, started: f
             logger.info("Stopped before training began; there is no model")
             return
         model.train(channels, run)
-        if run.stopping:
-            logger.info("Stopped by SIGTERM; saving what was learnt so far")
         if run.is_master:
             logger.info("Saved %s", ", ".join(save(model, folder)) or "no files")
     except BaseException as error:
@@ -88,6 +86,8 @@ def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, started: f
     finally:
         if circle:
             circle.close()
+    if stop:
+        logger.info("Stopped by SIGTERM; the model is what was learnt until then")
     if "test" in {spec.name for spec in model.channels} - set(channels):
         run.log("Test data is not provided.")
     total = time.monotonic() - started

@@ -71,7 +71,7 @@ def _split(rows: Batch, plan: Plan, repeat: int, by_class: bool) -> Iterator[tup
     assert rows.label is not None
     folds, count = int(plan.settings["kfold"]), len(rows)
     if count < folds:
-        from sagesmith.formats.batch import DataError
+        from sagesmith.formats.errors import DataError
 
         raise DataError(f"Cannot have number of folds _kfold={folds} greater than the number of rows {count}")
     random = np.random.default_rng([abs(int(plan.settings["seed"])), repeat])

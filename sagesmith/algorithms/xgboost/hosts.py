@@ -15,7 +15,8 @@ from xgboost import collective
 
 from sagesmith.algorithms.base import HyperparameterError
 from sagesmith.algorithms.run import Run
-from sagesmith.formats.batch import Batch, DataError
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.errors import DataError
 
 
 class Gang:
@@ -25,19 +26,14 @@ class Gang:
         self.run = run
         mine = {"train": _shape(train), "validation": _shape(validation)}
         everyone = [json.loads(each) for each in run.gather(json.dumps(mine).encode())]
-        widths = {each["train"][1] for each in everyone if each["train"][0]}
-        if not widths:
+        if not any(each["train"][0] for each in everyone):
             raise DataError("No data in training channel path: the channel train is empty on every host")
-        if len(widths) > 1:
-            raise DataError(f"hosts see different numbers of feature columns: {sorted(widths)}")
-        self.width = int(widths.pop())
+        self.width = _common_width([each[name] for each in everyone for name in ("train", "validation")])
         self.members = [h for h, each in zip(run.hosts, everyone, strict=True) if each["train"][0] or h == run.hosts[0]]
         self.stays = run.host in self.members
-        self.train = train if train is not None else _empty(self.width)
+        self.train = _widened(train, self.width)
         anyone_validates = any(each["validation"][0] for each in everyone)
-        self.validation = validation if validation is not None else _empty(self.width) if anyone_validates else None
-        if self.validation is not None and self.validation.width != self.width:
-            _check_width(self.validation, self.width)
+        self.validation = _widened(validation, self.width) if anyone_validates else None
         self._tracker: Any = None
         self._port = self._open_tracker() if len(run.hosts) > 1 else 0
 
@@ -91,20 +87,30 @@ class Gang:
 
     def release(self) -> None:
         """Lets go of the rows once xgboost has its own copy."""
-        self.train = _empty(self.width)
+        self.train = _widened(None, self.width)
         self.validation = None
 
 
-def _shape(batch: Batch | None) -> tuple[int, int]:
-    return (0, 0) if batch is None else (len(batch), batch.width)
+def _shape(batch: Batch | None) -> tuple[int, int, bool]:
+    return (0, 0, True) if batch is None else (len(batch), batch.width, batch.is_sparse)
 
 
-def _empty(width: int) -> Batch:
-    return Batch(np.empty((0, width), np.float32), np.empty(0, np.float32))
+def _common_width(shapes: list[tuple[int, int, bool]]) -> int:
+    """The number of feature columns. Sparse parts may each be narrower: trailing columns can be empty in them.
+
+    Raises:
+        DataError: dense rows of different widths.
+    """
+    filled = [(width, is_sparse) for rows, width, is_sparse in shapes if rows]
+    dense = {width for width, is_sparse in filled if not is_sparse}
+    widest = max(width for width, _ in filled)
+    if len(dense) > 1 or (dense and dense != {widest}):
+        widths = sorted({width for width, _ in filled})
+        raise DataError(f"channels or hosts differ in their number of feature columns: {', '.join(map(str, widths))}")
+    return widest
 
 
-def _check_width(batch: Batch, width: int) -> None:
-    if batch.is_sparse and batch.width < width:
-        batch.features.resize(len(batch), width)
-        return
-    raise DataError(f"channel validation has {batch.width} feature columns, channel train {width}")
+def _widened(batch: Batch | None, width: int) -> Batch:
+    if batch is None:
+        return Batch(np.empty((0, width), np.float32), np.empty(0, np.float32))
+    return batch.widened(width)

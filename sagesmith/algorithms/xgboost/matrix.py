@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sagesmith.algorithms.base import ChannelSpec
-from sagesmith.formats.batch import Batch, DataError
+from sagesmith.algorithms.run import Run
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.errors import DataError, NoData
+from sagesmith.formats.source import Source
+from sagesmith.formats.tabular import sniff_delimiter
 
 if TYPE_CHECKING:
     import xgboost
@@ -38,7 +43,7 @@ def check_channels(channels: Mapping[str, Channel], known: tuple[ChannelSpec, ..
             raise DataError(f"Missing required channel: {spec.name}")
     for name, channel in channels.items():
         kind, options = media_type(channel.content_type)
-        if name in ("train", "validation") and kind and kind not in (*CONTENT_TYPES, "arrays"):
+        if name in ("train", "validation") and kind and kind not in CONTENT_TYPES:
             raise DataError(f"Channel {name}: content type {kind} is not in [{', '.join(CONTENT_TYPES)}]")
         if options.get("label_size", "1") != "1":
             raise DataError(f"Channel {name}: label_size {options['label_size']} is not 1; XGBoost takes one label column")
@@ -51,57 +56,58 @@ def media_type(content_type: str) -> tuple[str, dict[str, str]]:
     return kind.lower(), {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
-def read(channel: Channel, settings: Mapping[str, Any]) -> Batch | None:
+def read(channel: Channel, settings: Mapping[str, Any], run: Run) -> Batch | None:
     """All rows of a channel, or None when it holds none.
 
     Raises:
         DataError: hidden files, unreadable rows, rows without labels.
     """
-    kind, _ = media_type(channel.content_type)
     _refuse_hidden(channel)
-    batch = channel.read()
-    if len(batch) == 0:
+    if media_type(channel.content_type)[0] in CSV:
+        channel.options = replace(channel.options, delimiter="auto", weighted=bool(settings["csv_weights"]))
+        _announce_delimiter(channel, run)
+    try:
+        batch = channel.read()
+    except NoData:
         return None
     if batch.label is None:
         raise DataError(f"Got input data without labels. Please check the input data of channel {channel.name}")
-    if batch.label.ndim > 1 and batch.label.shape[1] == 1:
-        batch = replace(batch, label=batch.label[:, 0])
-    if settings["csv_weights"] and kind in CSV:
-        batch = _with_csv_weights(batch, channel.name)
-    if not np.isfinite(batch.label).all():
-        row = int(np.flatnonzero(~np.isfinite(batch.label))[0])
-        raise DataError(f"Channel {channel.name}: the label of row {row + 1} is missing or infinite")
+    if batch.label.ndim > 1:
+        raise DataError(f"Channel {channel.name}: {batch.label.shape[1]} label columns; XGBoost takes one")
+    for what, values in (("label", batch.label), ("weight", batch.weight)):
+        wrong = None if values is None else ~np.isfinite(values) | (values < 0 if what == "weight" else False)
+        if values is not None and wrong is not None and wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(f"Channel {channel.name}: the {what} of row {row + 1} is {values[row]:g}, expected a number")
+    if batch.weight is not None and not batch.weight.any():
+        raise DataError(f"Channel {channel.name}: the weights of all rows are zero")
     if batch.width == 0:
         raise DataError(f"Channel {channel.name}: there are labels but no feature columns")
     return batch
 
 
-def _with_csv_weights(batch: Batch, name: str) -> Batch:
-    if batch.width < 2:
-        raise DataError(f"Channel {name}: csv_weights=1 needs a label, a weight and at least one feature column")
-    weight = np.ascontiguousarray(batch.features[:, 0])
-    if not np.isfinite(weight).all() or (weight < 0).any():
-        row = int(np.flatnonzero(~np.isfinite(weight) | (weight < 0))[0])
-        raise DataError(f"Channel {name}: the weight of row {row + 1} is {weight[row]}, expected a number not below 0")
-    return replace(batch, features=batch.features[:, 1:], weight=weight)
+def _announce_delimiter(channel: Channel, run: Run) -> None:
+    visible = [path for path in _files(channel) if not path.name.startswith((".", "_"))]
+    if not visible:
+        return
+    with Source.of_file(visible[0]).open() as stream:
+        delimiter = sniff_delimiter(stream.readline())
+    run.log("Determined delimiter of CSV input is %r", delimiter)
+
+
+def _files(channel: Channel) -> list[Path]:
+    return [] if channel.folder is None else channel.files()
 
 
 def _refuse_hidden(channel: Channel) -> None:
-    folder = getattr(channel, "folder", None)
-    if folder is None:
-        return
-    hidden = sorted(path for path in folder.rglob("*") if path.name.startswith(".") and path.is_file())
+    hidden = [path for path in _files(channel) if path.name.startswith(".")]
     if hidden:
         raise DataError(f"Hidden file found in the data path! Remove that before training. ({hidden[0]})")
 
 
 def same_files(train: Channel, validation: Channel) -> list[str]:
     """Names of files that occur in both channels with the same size: probably the same data."""
-    sizes = []
-    for channel in (train, validation):
-        folder = getattr(channel, "folder", None)
-        files = [] if folder is None else [path for path in folder.rglob("*") if path.is_file()]
-        sizes.append({(path.name, path.stat().st_size) for path in files})
+    sizes = [{(path.name, path.stat().st_size) for path in _files(channel)} for channel in (train, validation)]
     return sorted(name for name, _ in sizes[0] & sizes[1])
 
 

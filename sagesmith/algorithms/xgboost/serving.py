@@ -17,7 +17,7 @@ import numpy as np
 from sagesmith.algorithms.base import Request, RequestError, Response
 from sagesmith.algorithms.xgboost import selectable
 from sagesmith.algorithms.xgboost.matrix import CSV, LIBSVM, RECORDIO, media_type
-from sagesmith.formats.batch import DataError
+from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.xgboost.prediction import Ensemble
@@ -40,7 +40,9 @@ def respond(model: Ensemble, request: Request) -> Response:
     accept = _accept(request)
     if not request.body.strip():
         return Response(b"", accept, 204)
-    features = _features(request)
+    features = _features(request, model.width)
+    if model.threads != 1:  # requests come side by side, one processor each
+        model.use_threads(1)
     try:
         scores = model.predict(features)
     except Exception as error:
@@ -65,20 +67,28 @@ def _accept(request: Request) -> str:
     raise RequestError(f"Accept type {request.accept} is not supported. Please use one of {', '.join(_ACCEPTED)}", 406)
 
 
-def _features(request: Request) -> Any:
+def _features(request: Request, width: int) -> Any:
     """The rows of a body: a dense array or a sparse matrix."""
     kind, parameters = media_type(request.content_type or TEXT)
     try:
         if kind in CSV:
             return _csv(request.body, parameters.get("charset", "utf-8"))
         if kind in (*LIBSVM, *RECORDIO):
-            from sagesmith.formats import decode
+            from sagesmith.formats.format import read_body
 
-            return decode(request.body, RECORDS if kind in RECORDIO else "text/libsvm", label_size=0).features
+            features = read_body(request.body, RECORDS if kind in RECORDIO else "text/libsvm").features
+            return _shifted(features, width) if kind in LIBSVM else features
     except (DataError, ValueError, LookupError) as error:
         raise RequestError(f"Loading data failed with Exception, please ensure data is in {kind} format: {error}", 415) from error
     allowed = ", ".join((TEXT, "text/libsvm", RECORDS))
     raise RequestError(f"Content-type {request.content_type} is not supported; supported are {allowed}", 415)
+
+
+def _shifted(features: Any, width: int) -> Any:
+    """Columns counted from 1, as SageMaker's newest image trains them, are one too many for the model."""
+    if features.shape[1] == width + 1 and features[:, [0]].nnz == 0:
+        return features[:, 1:]
+    return features
 
 
 def _csv(body: bytes, charset: str) -> np.ndarray:
@@ -86,9 +96,9 @@ def _csv(body: bytes, charset: str) -> np.ndarray:
     delimiter = sniffed(text[:_SNIFFED])
     if len(body) <= _SMALL:
         return _small_csv(text, delimiter)
-    from sagesmith.formats import decode
+    from sagesmith.formats.format import Options, read_body
 
-    return np.asarray(decode(body, TEXT, label_size=0, delimiter=delimiter).features)
+    return np.asarray(read_body(body, TEXT, Options(label_size=0, delimiter=delimiter, charset=charset)).features)
 
 
 def sniffed(sample: str) -> str:
@@ -155,6 +165,6 @@ def _selected(model: Ensemble, scores: np.ndarray, accept: str, request: Request
 
 def _records(rows: Sequence[dict[str, Any]]) -> bytes:
     """One RecordIO record a row; every field a float32 tensor under `label`."""
-    from sagesmith.formats import encode_records
+    from sagesmith.formats.responses import write_recordio
 
-    return encode_records(rows)
+    return write_recordio({key: [row[key] for row in rows] for key in rows[0]})

@@ -13,7 +13,8 @@ from xgboost.callback import TrainingCallback
 from sagesmith.algorithms.base import HyperparameterError
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.xgboost import artifact, callbacks, folds, hosts, matrix, metrics, rules
-from sagesmith.formats.batch import Batch, DataError
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.xgboost import XGBoost
@@ -84,8 +85,8 @@ def _plan(algorithm: XGBoost, run: Run) -> Plan:
 
 def _read(channels: Mapping[str, Channel], plan: Plan) -> tuple[Batch | None, Batch | None]:
     run, settings = plan.run, plan.settings
-    trained = matrix.read(channels["train"], settings)
-    validated = matrix.read(channels["validation"], settings) if "validation" in channels else None
+    trained = matrix.read(channels["train"], settings, run)
+    validated = matrix.read(channels["validation"], settings, run) if "validation" in channels else None
     if trained is None and len(run.hosts) == 1:
         raise DataError("No data in training channel path: the channel train is empty")
     for name, batch in (("train", trained), ("validation", validated)):

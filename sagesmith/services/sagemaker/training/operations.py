@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sagesmith.core.machine import Move
-from sagesmith.core.names import run_id
 from sagesmith.core.operation import ApiError, Service, validation_error
 from sagesmith.services.refusal import refuse_unbuilt
 from sagesmith.services.sagemaker.training.checks import DEFAULT_RUNTIME, check, check_s3_uri
-from sagesmith.services.sagemaker.training.record import ENDED, describe, jobs, model_uri, moved_on, summary
+from sagesmith.services.sagemaker.training.record import (
+    ENDED,
+    describe,
+    jobs,
+    model_uri,
+    moved_on,
+    new_attempt,
+    summary,
+)
 
 if TYPE_CHECKING:
     from sagesmith.core.machine import Document
@@ -33,7 +40,7 @@ def create_training_job(request: dict[str, Any], ctx: Context) -> dict[str, Any]
         body,
         status="InProgress",
         state="Launching",
-        private={"run": run_id("training"), "attempt": 0, "reached": 0},
+        private=new_attempt(0, ctx.now),
         due_in=0,
         tags=request.get("Tags", ()),
     )
@@ -60,8 +67,9 @@ def stop_training_job(request: dict[str, Any], ctx: Context) -> None:
 
     def stop(document: Document) -> Move:
         _refuse_ended(document, "stopped")
-        if document.status == "Stopping" or "outcome" in document.private:
-            return Move()  # its end is decided already
+        decided = "outcome" in document.private or document.private.get("retry") is False
+        if document.status == "Stopping" or decided:
+            return Move()
         return Move(state="Stopping", status="Stopping", body=moved_on(document.body, "Stopping", ctx.now))
 
     jobs.change(ctx, request["TrainingJobName"], stop)

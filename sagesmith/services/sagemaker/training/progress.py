@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sagesmith.contract import Report
-from sagesmith.core.names import runs_bucket
+from sagesmith.services.reports import read_report
 from sagesmith.services.sagemaker.training.record import hosts_of, moved_on
-from sagesmith.store.objects import NoSuchObject
 
 if TYPE_CHECKING:
     from sagesmith.core.machine import Document
@@ -36,7 +34,7 @@ class Reports:
     @property
     def failure(self) -> str:
         """Why the first host that failed did so, with AWS's prefix; "" when none has."""
-        failed = [report for report in self.by_host.values() if report.get("exit", 0) != 0]
+        failed = [r for r in self.by_host.values() if r.get("exit", 0) != 0 and not r.get("stopped")]
         if not failed:
             return ""
         first = min(failed, key=lambda report: report["phases"][-1][1])
@@ -65,7 +63,8 @@ class Reports:
         """FinalMetricDataList: of each metric the latest finite value of any host (JSON has no NaN)."""
         latest: dict[str, list[float]] = {}
         for host in self.hosts:
-            for name, pair in self.by_host.get(host, {}).get("metrics", {}).items():
+            report = self.by_host.get(host)
+            for name, pair in report.get("metrics", {}).items() if report else ():
                 if math.isfinite(pair[0]) and (name not in latest or pair[1] >= latest[name][1]):
                     latest[name] = pair
         return [{"MetricName": name, "Value": value, "Timestamp": at} for name, (value, at) in sorted(latest.items())]
@@ -74,15 +73,8 @@ class Reports:
 def read_reports(document: Document, ctx: Context) -> Reports:
     """The reports of the gang under the document's run id."""
     hosts = hosts_of(document)
-    found = {host: _read(document.private["run"], host, ctx) for host in hosts}
+    found = {host: read_report(document.private["run"], host, ctx) for host in hosts}
     return Reports(hosts, {host: report for host, report in found.items() if report is not None})
-
-
-def delete_reports(run: str, ctx: Context) -> None:
-    """Removes the reports of a gang that has ended."""
-    bucket = runs_bucket(ctx)
-    for report in list(ctx.world.objects.list(bucket, f"{run}/")):
-        ctx.world.objects.delete(bucket, report.key)
 
 
 def shown(document: Document, reports: Reports) -> tuple[dict[str, Any], int]:
@@ -118,7 +110,8 @@ def silence(document: Document, reports: Reports, now: float) -> dict[str, Any]:
     elapsed = min(LONGEST_LOOK, max(0.0, now - before.get("at", now)))
     note: dict[str, Any] = {"at": now, "hosts": {}}
     for host in reports.hosts:
-        sequence = reports.by_host.get(host, {}).get("sequence", -1)
+        report = reports.by_host.get(host)
+        sequence = report["sequence"] if report else -1
         last, quiet = before.get("hosts", {}).get(host, [None, 0.0])
         note["hosts"][host] = [sequence, quiet + elapsed if sequence == last else 0.0]
     return note
@@ -130,16 +123,6 @@ def silent_host(note: Mapping[str, Any], reports: Reports) -> str:
         if quiet > QUIET_LIMIT and "exit" not in reports.by_host.get(host, {}):
             return str(host)
     return ""
-
-
-def _read(run: str, host: str, ctx: Context) -> Report | None:
-    try:
-        report = json.loads(ctx.world.objects.get(runs_bucket(ctx), f"{run}/{host}.json"))
-    except (NoSuchObject, ValueError):
-        return None
-    if not isinstance(report, dict) or report.get("run") != run or not report.get("phases"):
-        return None
-    return report  # type: ignore[return-value]
 
 
 def _since(report: Report | None, phase: str) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagesmith.core.machine import Document
-from sagesmith.core.names import S3Uri
+from sagesmith.core.names import S3Uri, run_id
 from sagesmith.core.operation import ApiError, validation_error
 from sagesmith.store.resources import Documents
 
@@ -70,6 +70,15 @@ def summary(document: Document) -> dict[str, Any]:
         "SecondaryStatus",
     )
     return {member: described[member] for member in members if member in described}
+
+
+def new_attempt(number: int, now: float) -> dict[str, Any]:
+    """What the document holds in private of an attempt that is about to be launched.
+
+    `run` is the gang's id, `reached` counts the phases that SecondaryStatus has shown of it. The names of its log
+    streams come from `since`, so that a launch that is repeated after a crash is the same launch.
+    """
+    return {"run": run_id("training"), "attempt": number, "reached": 0, "since": now}
 
 
 def hosts_of(document: Document) -> list[str]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sagesmith.core.machine import Machine, Move
-from sagesmith.core.names import run_id
 from sagesmith.engines.base import State
+from sagesmith.services.reports import delete_reports, ensure_runs_bucket
 from sagesmith.services.sagemaker.training.paper import gang_of
 from sagesmith.services.sagemaker.training.progress import (
     Reports,
-    delete_reports,
     facts,
     read_reports,
     shown,
     silence,
     silent_host,
 )
-from sagesmith.services.sagemaker.training.record import PREPARING, ended, jobs, moved_on
+from sagesmith.services.sagemaker.training.record import PREPARING, ended, jobs, moved_on, new_attempt
 
 if TYPE_CHECKING:
     from sagesmith.core.machine import Document
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 SHORTEST_LOOK, LONGEST_LOOK = 0.1, 2.0  # seconds between looks at a gang; a tenth of its age in between
 LONGEST_WAIT = 5.0  # seconds between tries to launch while there is no room
 STOP_LOOK = 0.2  # seconds between looks at a gang that is ending
+LEAVE_LOOK = 0.05  # seconds between looks at agents that have reported their end
 UPLOAD_GRACE = 600.0  # seconds that a stopped job has, beyond the stop grace, to upload its partial model
 LOST_GRACE = 5.0  # seconds for the hosts of a gang whose model is lost anyway
 
@@ -35,9 +35,7 @@ def launching(document: Document, ctx: Context) -> Move:
     """Launches the gang under the stored run id, or waits until there is room for it."""
     if expired := _expired(document, ctx.now):
         return _stop(document, expired, ctx.now)
-    if "since" not in document.private:
-        # The gang's papers depend on this moment (log streams), so a repeated launch must find the same one.
-        return Move(private={"since": ctx.now})
+    ensure_runs_bucket(ctx)
     if ctx.world.engine.launch(gang_of(document, ctx)):
         body = moved_on(document.body, "Starting", ctx.now, PREPARING)
         return Move(state="Watching", body=body, private={"launched": ctx.now}, after=SHORTEST_LOOK)
@@ -53,7 +51,7 @@ def watching(document: Document, ctx: Context) -> Move:
     body, reached = shown(document, reports)
     note = silence(document, reports, ctx.now)
     private = {"reached": reached, "silence": note}
-    if reports.failure and not reports.interrupted:
+    if reports.failure:
         retry = reports.failure.startswith("InternalServerError")
         return Move(state="Ending", body=body, private={**private, "failure": reports.failure, "retry": retry})
     if reports.all_exited and not reports.interrupted:
@@ -87,8 +85,8 @@ def ending(document: Document, ctx: Context) -> Move:
 def restarting(document: Document, ctx: Context) -> Move:
     """Clears away the gang that was lost and stores a new run id, under which the next step launches."""
     _clear(document, ctx)
-    private: dict[str, Any] = {"run": run_id("training"), "attempt": document.private["attempt"] + 1, "reached": 0}
-    private |= dict.fromkeys(("since", "launched", "silence", "failure", "retry", "stop"))
+    over = dict.fromkeys(("launched", "silence", "failure", "retry", "stop"))
+    private = {**over, **new_attempt(document.private["attempt"] + 1, ctx.now)}
     return Move(state="Launching", private=private)
 
 
@@ -110,7 +108,11 @@ def stopping(document: Document, ctx: Context) -> Move:
 
 
 def finishing(document: Document, ctx: Context) -> Move:
-    """Clears away what is left of the gang and commits the outcome."""
+    """Waits for agents that have reported and are about to leave, clears away, commits the outcome."""
+    if ctx.world.engine.probe(document.private["run"]).state is State.RUNNING:
+        if _stopped_for(document, ctx.now, LOST_GRACE):
+            ctx.world.engine.stop(document.private["run"], 0.0)
+        return Move(private={"stop": document.private.get("stop", ctx.now)}, after=LEAVE_LOOK)
     _clear(document, ctx)
     return _outcome(document)
 

@@ -1,0 +1,27 @@
+"""compiled: numba's compiler with a cache on disk, and when it is worth waking."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+WORTH_LOADING = 16 << 20  # bytes of text that plain Python reads in the time that numba takes to import
+WORTH_CALLING = 32 << 10  # bytes below which plain Python is as fast, once numba is there
+
+
+def worthwhile(size: int, loading: int = WORTH_LOADING) -> bool:
+    """Whether `size` bytes are read sooner by compiled code; `loading` says when numba is worth its import."""
+    return size >= (WORTH_CALLING if "numba" in sys.modules else loading)
+
+
+def compiled(function: Function) -> Function:
+    """Machine code of a function, without the GIL; kept beside the source, or in memory where no folder is writable."""
+    import numba
+
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # "cannot cache function: no locator available"
+        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]

@@ -1,0 +1,70 @@
+"""parse: libsvm lines to CSR arrays, compiled. At what it does not know it stops, and libsvm.py says what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sagesmith.formats.compiled import compiled
+from sagesmith.formats.numbers_compiled import DECLINED, decimal
+
+FINE, NOT_MINE = 0, 1
+LARGEST_INDEX = 2**31 - 2
+
+
+@compiled
+def parse(
+    text: np.ndarray,
+    labels: np.ndarray,
+    starts: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    hard: np.ndarray,
+) -> tuple[int, int, int, int]:
+    """Reads lines of `label index:value …` with rising indices; weights, qid and comments are left to Python.
+
+    Values that `decimal` declines go to `hard` as (position, start, stop); positions below 0 are labels: -1 - row.
+
+    Returns:
+        FINE or NOT_MINE, rows, values, hard ones.
+    """
+    at, stop = 0, len(text)
+    row, count, hards = 0, 0, 0
+    while True:
+        while at < stop and (text[at] == 10 or text[at] == 13 or text[at] == 32 or text[at] == 9):
+            at += 1
+        if at == stop:
+            return FINE, row, count, hards
+        end, value = decimal(text, at, stop)
+        if end == DECLINED or (end < stop and text[end] > 32):
+            return NOT_MINE, row, count, hards
+        labels[row] = value
+        at = end
+        before = -1
+        while True:
+            while at < stop and (text[at] == 32 or text[at] == 9):
+                at += 1
+            if at == stop or text[at] == 10 or text[at] == 13:
+                break
+            key, begun = 0, at
+            while at < stop and np.uint8(text[at] - 48) < 10 and key <= LARGEST_INDEX:
+                key = key * 10 + (text[at] - 48)
+                at += 1
+            if at in (begun, stop) or text[at] != 58 or key <= before or key > LARGEST_INDEX:
+                return NOT_MINE, row, count, hards
+            at += 1
+            end, value = decimal(text, at, stop)
+            if end == DECLINED or (end < stop and text[end] > 32):
+                end = at
+                while end < stop and text[end] > 32:
+                    end += 1
+                if hards == len(hard):
+                    return NOT_MINE, row, count, hards
+                hard[hards, 0], hard[hards, 1], hard[hards, 2] = count, at, end
+                hards += 1
+            keys[count] = key
+            values[count] = value
+            before = key
+            count += 1
+            at = end
+        row += 1
+        starts[row] = count
