@@ -28,6 +28,7 @@ from sagesmith.gateway.app import Gateway
 from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
+from sagesmith.services.catalogue import catalogue_of
 from sagesmith.services import load_rooms
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
@@ -79,6 +80,7 @@ class Server:
         self.keys = Keys(config.keys_file)
         load_rooms()
         self.world = _world(config, self.keys, stack)
+        catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
         access_log = AccessLog(config.data / "access.log")
         stack.callback(access_log.close)
         gateway = Gateway(self.world, self.keys, _scratch(config, self.world.objects), access_log)
