@@ -11,7 +11,6 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
-from botocore.parsers import ResponseParserError
 
 from sagesmith.agent.failures import Stopped
 from sagesmith.contract import AgentPaper
@@ -80,7 +79,7 @@ class Server:
         while True:
             try:
                 return attempt()
-            except (BotoCoreError, ClientError, ResponseParserError, OSError) as error:
+            except (BotoCoreError, ClientError, OSError) as error:
                 if not passing(error):
                     raise
             if stubborn:
@@ -106,7 +105,7 @@ def passing(error: Exception) -> bool:
         return status == 429 or (status >= 500 and status != 501)
     if isinstance(error, OSError):  # the address file is being replaced, or the connection broke while reading
         return isinstance(error, ConnectionError | FileNotFoundError | TimeoutError)
-    return isinstance(error, HTTPClientError | NoConnection | IncompleteReadError | ResponseParserError)
+    return isinstance(error, HTTPClientError | NoConnection | IncompleteReadError)
 
 
 def refusal(error: Exception) -> str:

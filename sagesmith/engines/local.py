@@ -187,7 +187,14 @@ class LocalEngine:
                 (os.POSIX_SPAWN_DUP2, lock, 3),
             ]
             try:
-                pid = os.posix_spawn(sys.executable, arguments, _agent_environment(), file_actions=actions, setsid=True)
+                pid = os.posix_spawn(
+                    sys.executable,
+                    arguments,
+                    _agent_environment(),
+                    file_actions=actions,
+                    setsid=True,
+                    setsigmask={signal.SIGTERM},  # held back until the agent can take it
+                )
             finally:
                 os.close(log)
             self._children.add(pid)
