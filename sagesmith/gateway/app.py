@@ -141,7 +141,8 @@ class Gateway:
         if model is not None and model.has_streaming_input:
             limit = self.world.config.max_body
             return await spool(stream, exchange.incoming.headers, self.scratch, limit, key)
-        return await collect(stream, exchange.incoming.headers, MAX_XML_BODY, key)
+        of_body = model is None or model.name != "CompleteMultipartUpload"
+        return await collect(stream, exchange.incoming.headers, MAX_XML_BODY, key, of_body)
 
     def _chunk_key(self, claim: Claim) -> ChunkKey | None:
         """What the chunks of a signed stream are checked with; None when signatures are not looked at."""
