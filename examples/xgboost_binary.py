@@ -1,6 +1,6 @@
 """Who earns more than 50,000 dollars? Binary classification on the census data of examples/data, AUC on held-out rows.
 
-    python examples/xgboost_binary.py
+python examples/xgboost_binary.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DATA = Path(__file__).parent / "data"
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:
     """The area under the ROC curve: how often a positive row scores higher than a negative one; ties count half."""
-    values, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
     positive = truth > 0
     n, m = int(positive.sum()), int((~positive).sum())

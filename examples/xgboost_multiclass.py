@@ -1,6 +1,6 @@
 """Which digit is it? Ten classes on scikit-learn's digits, with early stopping and the container's own metrics.
 
-    python examples/xgboost_multiclass.py
+python examples/xgboost_multiclass.py
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def main() -> None:
         eval_metric=["accuracy", "mlogloss"],
     )  # fmt: skip
     model.fit(X, y, validation=(X_stop, y_stop))
-    print(f"{model.booster_model.num_boosted_rounds()} rounds kept; held-out accuracy {model.score(X_test, y_test):.4f}")
+    print(
+        f"{model.booster_model.num_boosted_rounds()} rounds kept; held-out accuracy {model.score(X_test, y_test):.4f}"
+    )
 
 
 if __name__ == "__main__":

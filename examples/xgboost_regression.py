@@ -1,6 +1,6 @@
 """How far will the disease progress? Regression on scikit-learn's diabetes data, judged by five-fold cross-validation.
 
-    python examples/xgboost_regression.py
+python examples/xgboost_regression.py
 """
 
 from __future__ import annotations
