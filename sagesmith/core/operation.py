@@ -134,7 +134,9 @@ class World:
     engine: Engine
     agent_key: tuple[str, str] = ("", "")  # access key id and secret that agents sign with
     poke: Callable[[], None] = field(default=lambda: None)  # wakes the reconciler
-    issue_key: Callable[[str, str, float], TemporaryKey] = _no_keys  # for principal, session ARN, epoch seconds of its end
+    issue_key: Callable[[str, str, float], TemporaryKey] = (
+        _no_keys  # for principal, session ARN, epoch seconds of its end
+    )
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,11 @@ class Body:
 class FileRange:
     """A response body that is sent straight from a file: `size` bytes from `offset`.
 
-    Where `file` is given it is the open file to read, so that a version replaced meanwhile is still sent whole;
-    whoever sends the answer closes it.
+    Where `file` is given it is the open file to read and `path` is None, so that a version replaced meanwhile is
+    still sent whole; whoever sends the answer closes it.
     """
 
-    path: Any  # pathlib.Path
+    path: Any  # pathlib.Path, or None where `file` is given
     offset: int
     size: int
     file: Any = None  # BinaryIO

@@ -58,7 +58,9 @@ def validate(request: Mapping[str, Any], shape: Shape, code: str = "ValidationEx
     try:
         _check_of(shape)(request, "", problems)
     except RecursionError:
-        problems.append(f"Value at '' failed to satisfy constraint: Member must not nest deeper than {MAX_DEPTH} levels")
+        problems.append(
+            f"Value at '' failed to satisfy constraint: Member must not nest deeper than {MAX_DEPTH} levels"
+        )
     if problems:
         count = len(problems)
         noun = "validation error" if count == 1 else "validation errors"

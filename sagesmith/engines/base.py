@@ -1,4 +1,8 @@
-"""Gang and Engine: what a room may ask of the place where jobs run."""
+"""Gang and Engine: what a room may ask of the place where jobs run.
+
+An engine is a module of this package (or an entry point `sagesmith.engines`) with a function
+`create(config: Config) -> Engine`; the setting `engine` names it. `sagesmith.testing.check_engine` tests one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class State(StrEnum):
     ABSENT = "Absent"  # never launched under this id (or forgotten)
     RUNNING = "Running"
     EXITED = "Exited"  # every agent has ended; see `codes`
-    LOST = "Lost"  # some agent is gone without having ended properly
+    LOST = "Lost"  # some agent is gone without having ended properly; the others are being stopped
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,20 @@ class Probe:
 
 
 class Engine(Protocol):
-    """Five methods. A gang is launched under an id that was stored before, so that after a crash `probe` can tell."""
+    """Five methods. A gang is launched under an id that was stored before, so that after a crash `probe` can tell.
+
+    A gang lives and dies together: once an agent is lost, or has ended with a status other than 0, the engine stops
+    the others.
+    """
 
     def launch(self, gang: Gang) -> bool:
-        """Starts all agents of the gang; False when there is no room for it now. Launching an id twice does nothing.
+        """Starts all agents of the gang; False when there is no room for it now. Launching an id twice does nothing,
+        save that it completes a launch that a crash has cut short.
 
         A gang that asks for more than the whole host has may run when nothing else does.
+
+        Raises:
+            ValueError: a run id or host names that cannot be file names, or no papers.
         """
         ...
 
@@ -51,7 +63,13 @@ class Engine(Protocol):
         ...
 
     def stop(self, run: str, grace: float) -> None:
-        """SIGTERM to every agent now, SIGKILL to what is left after `grace` seconds. Returns at once; may be repeated."""
+        """SIGTERM to every agent now, SIGKILL to what is left later. Returns at once; may be repeated.
+
+        An agent gives its job `stop_grace` of its paper and then uploads what the job has left. `grace` is the time
+        for the job alone; the engine gives agents some more for their uploads before it kills them. A grace of 0
+        kills at once. The end is enforced even if the server dies meanwhile. An agent that had to be killed because
+        of this counts as exited, with 137.
+        """
         ...
 
     def address(self, run: str, host: str) -> str:
@@ -59,5 +77,9 @@ class Engine(Protocol):
         ...
 
     def forget(self, run: str) -> None:
-        """Deletes what the engine keeps of a gang that has ended."""
+        """Deletes what the engine keeps of a gang that has ended; nothing happens for an unknown id.
+
+        Raises:
+            ValueError: it still runs.
+        """
         ...

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from sagesmith.formats.arrays import batch_of
 from sagesmith.formats.batch import Batch, join, rechunk
 from sagesmith.formats.content_type import ContentType
-from sagesmith.formats.errors import DataError, NoData
+from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options, format_of
 from sagesmith.formats.frames import frames
 from sagesmith.formats.pipe import Pipe
@@ -28,7 +30,7 @@ class Channel:
         self.name = name
         self.content_type = content_type  # as given; "" when the request had none
         self.options = options
-        self.root: Path | None = None
+        self.folder: Path | None = None
         self._batch: Batch | None = None
         self._files: list[Path] | None = None
         self._pipe: Pipe | None = None
@@ -55,7 +57,7 @@ class Channel:
         content_type: str = "",
         *,
         label_size: int = 1,
-        delimiter: str = ",",
+        delimiter: str = "auto",
         csv_weights: bool = False,
         first_index: int | None = 0,
         width: int | None = None,
@@ -63,7 +65,7 @@ class Channel:
     ) -> Self:
         """A File or FastFile channel: every file of the tree, in name order; or the one file that `folder` is.
 
-        `label_size` and `delimiter` yield to the content type's own parameters; delimiter "auto" is guessed per file.
+        `label_size` and `delimiter` yield to the content type's parameters; "auto" is seen from each file's first line.
         `csv_weights`: the CSV column after the label is the weight. `first_index`, `width`: see format.Options.
         `record_wrapper` "RecordIO": each frame of a file is a file of the content type.
 
@@ -72,14 +74,14 @@ class Channel:
         """
         options = Options(label_size, delimiter, csv_weights, first_index, width)
         channel = cls(name, content_type, options)._with_wrapper(record_wrapper)
-        channel.root = folder
+        channel.folder = folder
         return channel
 
     @classmethod
     def from_files(cls, name: str, files: Sequence[Path], content_type: str = "", **options: Any) -> Self:
         """A channel over named files, in the order given; `options` as for `from_folder`."""
         channel = cls.from_folder(name, Path(os.devnull), content_type, **options)
-        channel.root, channel._files = None, list(files)
+        channel.folder, channel._files = None, list(files)
         return channel
 
     @classmethod
@@ -89,7 +91,7 @@ class Channel:
         `options` as for `from_folder`. A pass given up early closes its FIFO.
         """
         channel = cls.from_folder(name, prefix, content_type, **options)
-        channel.root, channel._pipe = None, Pipe(prefix, wait)
+        channel.folder, channel._pipe = None, Pipe(prefix, wait)
         return channel
 
     @property
@@ -100,9 +102,9 @@ class Channel:
     def files(self) -> list[Path]:
         """The files of a File or FastFile channel, hidden ones too, in name order; raises DataError for others."""
         if self._files is None:
-            if self.root is None:
+            if self.folder is None:
                 raise DataError(f"channel {self.name!r} has no files: it is a pipe or arrays")
-            self._files = _tree(self.root)
+            self._files = _tree(self.folder)
         return self._files
 
     def batches(self, rows: int | None = None) -> Iterator[Batch]:
@@ -122,16 +124,13 @@ class Channel:
         return given if rows is None else rechunk(given, rows)
 
     def read(self) -> Batch:
-        """The whole channel as one batch.
+        """The whole channel as one batch; without a row and without columns when there is none.
 
         Raises:
-            NoData: not a single row.
             DataError: naming the file and the line or record.
         """
         batches = list(self.batches())
-        if not batches:
-            raise NoData(f"channel {self.name!r} holds no rows")
-        return join(batches)
+        return join(batches) if batches else Batch(np.empty((0, 0), np.float32))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One pass over the records of JSON, JSON Lines, augmented manifests, Parquet and RecordIO, as dicts.

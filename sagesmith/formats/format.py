@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import sagesmith.formats
 from sagesmith.formats.batch import Batch, join
-from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.content_type import ContentType
+from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.source import Source
 
 
@@ -81,11 +81,11 @@ def formats() -> dict[str, Format]:
     for module in pkgutil.iter_modules(sagesmith.formats.__path__):
         if not module.name.endswith(("_compiled", "channel")):  # those import numba, or this file
             importlib.import_module(f"sagesmith.formats.{module.name}")
-    for subclass in Format.__subclasses__():
-        for name in subclass.content_types:
+    for one in [subclass() for subclass in Format.__subclasses__()]:
+        for name in one.content_types:
             if name in found:
                 raise TypeError(f"content type {name!r} is registered twice")
-            found[name] = subclass()
+            found[name] = one
     return found
 
 

@@ -1,7 +1,8 @@
 """Frames: RecordIO's framing, without looking inside; for records, image archives and wrapped channels.
 
-A frame is magic 0xCED7230A, length (both little-endian uint32), payload, zero padding to a multiple of four. MXNet keeps
-the upper three bits of the length for splitting a long payload; SageMaker's writer never sets them, and we refuse them.
+A frame is magic 0xCED7230A, length (both little-endian uint32), payload, zero padding to a multiple of four. MXNet
+keeps the upper three bits of the length for splitting a long payload; SageMaker's writer never sets them, and here
+they are refused.
 """
 
 from __future__ import annotations
@@ -61,21 +62,3 @@ def payload_bytes(data: bytes | memoryview, at: int, where: str, most: int = LON
     if length > most:
         raise DataError(f"{where}: says it has {length} bytes, the most allowed is {most}")
     return int(length)
-
-
-def buffers(stream: BinaryIO, name: str, size: int) -> Iterator[tuple[bytes, bool]]:
-    """A stream in pieces that begin with a frame; the taker sends back how many bytes of it were whole frames.
-
-    Yields (piece, whether it is the last). A frame longer than `size` makes the piece grow as data really arrives, so a
-    header that lies about its length costs no memory.
-    """
-    rest = b""
-    while True:
-        block = stream.read(max(size, len(rest)))
-        data = rest + block if rest else block
-        if not data:
-            return
-        used = yield data, not block
-        rest = data[used or 0 :]
-        if not block:
-            return

@@ -26,7 +26,7 @@ def rows_of(instances: Sequence[Any], places: Sequence[str], width: int | None =
     Raises:
         DataError: an instance of another form, or rows of different widths.
     """
-    rows = [_features(instance, place) for instance, place in zip(instances, places, strict=True)]
+    rows: list[Any] = [_features(instance, place) for instance, place in zip(instances, places, strict=True)]
     if not any(isinstance(row, dict) for row in rows):
         matrix = _matrix(rows)
         if matrix is None:
@@ -97,7 +97,7 @@ def _same_width(rows: list[np.ndarray], places: Sequence[str]) -> list[np.ndarra
 def _sparse_rows(rows: list[Any], places: Sequence[str]) -> Batch:
     from scipy import sparse
 
-    parts = []
+    parts: list[Batch] = []
     for row, place in zip(rows, places, strict=True):
         dense = not isinstance(row, dict)
         part = Batch(sparse.csr_matrix(_dense(row, place)[None, :]) if dense else _sparse(row, place))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from sagesmith.formats.batch import Batch, csr
-from sagesmith.formats.errors import DataError
 from sagesmith.formats.compiled import worthwhile
+from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
 from sagesmith.formats.lines import pieces
 from sagesmith.formats.numbers import float32, number, shown
@@ -40,8 +42,9 @@ class Libsvm(Format):
                 rows = read_lines(text, options.label_size > 0, source.name, line)
             if not len(rows):
                 continue
-            if first is None and len(rows.features.indices):
-                first = min(1, int(rows.features.indices.min()))
+            matrix: Any = rows.features
+            if first is None and matrix.nnz:
+                first = min(1, int(matrix.indices.min()))
             widest = max(widest, rows.width - (first or 0))
             yield _shifted(rows, first or 0, options.width, widest, f"{source.name}, lines from {line}")
 
@@ -66,7 +69,7 @@ def read_lines(text: bytes, labelled: bool, name: str = "", first_line: int = 1)
         label, weight = _label(tokens, labelled, where)
         groups.append(_group(tokens, where))
         row = [_pair(token, where) for token in tokens]
-        if any(one[0] >= two[0] for one, two in zip(row, row[1:], strict=False)):
+        if any(one[0] >= two[0] for one, two in pairwise(row)):
             row = _sorted(row, where)
         labels.append(label)
         weights.append(weight)
@@ -122,7 +125,7 @@ def _number(text: bytes, what: str, where: str) -> float:
 
 def _sorted(row: list[tuple[int, float]], where: str) -> list[tuple[int, float]]:
     row = sorted(row, key=lambda pair: pair[0])
-    for (one, _), (two, _) in zip(row, row[1:], strict=False):
+    for (one, _), (two, _) in pairwise(row):
         if one == two:
             raise DataError(f"{where}: index {one} stands twice")
     return row
@@ -166,7 +169,7 @@ def _compiled(text: bytes) -> Batch | None:
 
 def _shifted(rows: Batch, first: int, width: int | None, widest: int, where: str) -> Batch:
     """The rows with columns counted from 0, in a matrix of `width` (or of the widest so far)."""
-    matrix = rows.features
+    matrix: Any = rows.features
     if first and len(matrix.indices) and matrix.indices.min() < first:
         raise DataError(f"{where}: index 0, but indices were said to begin at {first}")
     if width is not None and widest > width:

@@ -1,4 +1,4 @@
-"""parse: libsvm lines to CSR arrays, compiled. It stops at whatever it does not know, and libsvm.py says what is wrong."""
+"""parse: libsvm lines to CSR arrays, compiled. At what it does not know it stops, and libsvm.py says what is wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parse(
             while at < stop and np.uint8(text[at] - 48) < 10 and key <= LARGEST_INDEX:
                 key = key * 10 + (text[at] - 48)
                 at += 1
-            if at == begun or at == stop or text[at] != 58 or key <= before or key > LARGEST_INDEX:
+            if at in (begun, stop) or text[at] != 58 or key <= before or key > LARGEST_INDEX:
                 return NOT_MINE, row, count, hards
             at += 1
             end, value = decimal(text, at, stop)

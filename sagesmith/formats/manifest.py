@@ -1,4 +1,4 @@
-"""Manifests: which objects or records a channel consists of, as S3DataType ManifestFile and AugmentedManifestFile say."""
+"""Manifests: which objects or records a channel consists of (S3DataType ManifestFile and AugmentedManifestFile)."""
 
 from __future__ import annotations
 

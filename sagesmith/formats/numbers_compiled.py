@@ -21,6 +21,38 @@ DECLINED = -1
 
 
 @compiled
+def exponent_at(text: np.ndarray, at: int, stop: int) -> tuple[int, int]:
+    """Where the digits after an `e` end, and the power they say."""
+    negative = False
+    if at < stop and (text[at] == 45 or text[at] == 43):
+        negative = text[at] == 45
+        at += 1
+    power, begun = 0, at
+    while at < stop and np.uint8(text[at] - 48) < 10:
+        power = min(power * 10 + (text[at] - 48), 10000)
+        at += 1
+    if at == begun:
+        return DECLINED, 0
+    return at, -power if negative else power
+
+
+@compiled
+def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
+    """digits * 10^exponent, and whether that is surely the float32 that Python would give."""
+    if digits == 0:
+        return True, np.float32(0)
+    if exponent < -59 or exponent > 59:
+        return False, np.float32(0)
+    value = np.float64(digits)
+    value = value / POWERS[-exponent] if exponent < 0 else value * POWERS[exponent]
+    if not SMALLEST < value < LARGEST:
+        return False, np.float32(0)
+    exact = digits <= EXACT_DIGITS and -EXACT_POWER <= exponent <= EXACT_POWER
+    sure = exact or np.float32(value * (1.0 - HAIR)) == np.float32(value * (1.0 + HAIR))
+    return sure, np.float32(value)
+
+
+@compiled
 def decimal(text: np.ndarray, start: int, stop: int) -> tuple[int, np.float32]:
     """The number that begins at `start`: where it ends, and its value; DECLINED where there is none it knows."""
     at = start
@@ -50,27 +82,9 @@ def decimal(text: np.ndarray, start: int, stop: int) -> tuple[int, np.float32]:
     if not seen:
         return DECLINED, np.float32(0)
     if at < stop and (text[at] | 32) == 101:  # e E
-        at += 1
-        sign = 1
-        if at < stop and (text[at] == 45 or text[at] == 43):
-            sign = -1 if text[at] == 45 else 1
-            at += 1
-        power, begun = 0, at
-        while at < stop and np.uint8(text[at] - 48) < 10:
-            power = min(power * 10 + (text[at] - 48), 10000)
-            at += 1
-        if at == begun:
+        at, power = exponent_at(text, at + 1, stop)
+        if at == DECLINED:
             return DECLINED, np.float32(0)
-        exponent += sign * power
-    if digits == 0:
-        return at, np.float32(-0.0 if negative else 0.0)
-    if exponent < -59 or exponent > 59:
-        return DECLINED, np.float32(0)
-    value = np.float64(digits)
-    value = value / POWERS[-exponent] if exponent < 0 else value * POWERS[exponent]
-    if not SMALLEST < value < LARGEST:
-        return DECLINED, np.float32(0)
-    if digits > EXACT_DIGITS or exponent < -EXACT_POWER or exponent > EXACT_POWER:
-        if np.float32(value * (1.0 - HAIR)) != np.float32(value * (1.0 + HAIR)):
-            return DECLINED, np.float32(0)
-    return at, np.float32(-value if negative else value)
+        exponent += power
+    sure, value = rounded(digits, exponent)
+    return at if sure else DECLINED, np.float32(-value if negative else value)

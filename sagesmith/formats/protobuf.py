@@ -113,7 +113,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Field numbers with contents: bytes when length-delimited or fixed (as 4 or 8 bytes in memory), else an integer."""
+    """Field numbers with contents: bytes when length-delimited or fixed (4 or 8 of them), else an integer."""
     at = 0
     while at < len(data):
         tag, at = read_varint(data, at)

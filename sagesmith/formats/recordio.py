@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.formats.batch import Batch, csr
-from sagesmith.formats.errors import DataError
+from sagesmith.formats.batch import Batch, csr, join
 from sagesmith.formats.compiled import worthwhile
+from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
-from sagesmith.formats.frames import HEADER, buffers, payload_bytes
+from sagesmith.formats.frames import HEADER, frames, payload_bytes
 from sagesmith.formats.numbers import float32
 from sagesmith.formats.protobuf import Record, Value, decode, encode, named
 from sagesmith.formats.source import Source
@@ -51,21 +51,20 @@ class RecordIO(Format):
     def batches(self, source: Source, options: Options) -> Iterator[Batch]:
         with source.open() as stream:
             reader = _Reader(source, options)
-            pieces = buffers(stream, source.name, PIECE_BYTES)
-            used: int | None = None
+            data, used = b"", 0
             while True:
-                try:
-                    data, last = pieces.send(used)  # type: ignore[arg-type]
-                except StopIteration:
+                rest = data[used:]
+                block = stream.read(max(PIECE_BYTES, len(rest)))  # grows for a long frame as its bytes really arrive
+                data, used = rest + block, 0
+                if not data:
                     return
-                used = 0
-                for batch, used in reader.read(data, last):  # noqa: B007
+                for batch, used in reader.read(data, last=not block):  # noqa: B007
                     yield batch
+                if not block:
+                    return
 
     def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
         """Whole records as {"features": {name: Value}, "label": …, "uid": …, "metadata": …, "configuration": …}."""
-        from sagesmith.formats.frames import frames
-
         with source.open() as stream:
             for number, payload in enumerate(frames(stream, source.name), 1):
                 yield vars(_decoded(payload, f"{source.name}, record {number}"))
@@ -98,11 +97,11 @@ class _Reader:
             self.record += len(batch)
             yield batch, at
 
-    def _whole(self, data: bytes, at: int) -> bool:
-        return len(data) - at >= HEADER.size and len(data) - at >= self._frame_bytes(data, at)
+    def _whole(self, data: bytes, at: int, ahead: int = 0) -> bool:
+        return len(data) - at >= HEADER.size and len(data) - at >= self._frame_bytes(data, at, ahead)
 
-    def _frame_bytes(self, data: bytes, at: int) -> int:
-        length = payload_bytes(data, at, self._where())
+    def _frame_bytes(self, data: bytes, at: int, ahead: int = 0) -> int:
+        length = payload_bytes(data, at, self._where(ahead))
         return HEADER.size + length + -length % 4
 
     def _padded(self, data: bytes, at: int) -> bytes:
@@ -152,10 +151,10 @@ class _Reader:
     def _plain(self, data: bytes, at: int, most: int = 4096) -> tuple[Batch, int]:
         """Rows by the reference decoder: one after another, as long as they are of one kind."""
         rows: list[Batch] = []
-        while len(rows) < most and at < len(data) and self._whole(data, at):
-            size = self._frame_bytes(data, at)
-            length = payload_bytes(data, at, self._where(len(rows)))
+        while len(rows) < most and at < len(data) and self._whole(data, at, len(rows)):
             where = self._where(len(rows))
+            length = payload_bytes(data, at, where)
+            size = HEADER.size + length + -length % 4
             rows.append(self._checked(_decoded(data[at + HEADER.size : at + HEADER.size + length], where), where))
             at += size
             if self.layout is not None and self.compile_it and len(rows) == 1:
@@ -264,8 +263,6 @@ def _stacked(rows: list[Batch]) -> Batch:
         label = label[:, 0]
     if not any(row.is_sparse for row in rows):
         return Batch(np.concatenate([row.features for row in rows]), label)
-    from sagesmith.formats.batch import join
-
     return Batch(join([Batch(row.features) for row in rows]).features, label)
 
 
@@ -284,6 +281,7 @@ def _compiled(data: bytes, at: int, layout: Layout) -> tuple[Batch | None, int]:
     if rows == 0:
         return None, at
     count = int(starts[rows])
+    features: Any
     label = labels[: rows * layout.label_width].reshape(rows, layout.label_width) if layout.label_width else None
     if label is not None and layout.label_width == 1:
         label = label[:, 0]

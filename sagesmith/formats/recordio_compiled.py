@@ -6,6 +6,8 @@ dense or sparse with rising keys, every field at most once and packed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sagesmith.formats.compiled import compiled
@@ -17,7 +19,7 @@ LARGEST_WIDTH = 2**31 - 1
 
 
 @compiled
-def varint(data: np.ndarray, at: int, stop: int) -> tuple[np.uint64, int]:
+def varint(data: np.ndarray, at: int, stop: int) -> tuple[Any, Any]:
     """An integer, and where it ends; -1 when it runs over `stop` or has more than nine bytes (left to Python)."""
     value = np.uint64(0)
     shift = np.uint64(0)
@@ -32,7 +34,7 @@ def varint(data: np.ndarray, at: int, stop: int) -> tuple[np.uint64, int]:
 
 
 @compiled
-def length_at(data: np.ndarray, at: int, stop: int) -> tuple[int, int]:
+def length_at(data: np.ndarray, at: int, stop: int) -> tuple[Any, Any]:
     """Where a length-delimited content begins and ends, from its length at `at`; -1 when it runs over `stop`."""
     if at < stop and data[at] < 128:
         begin = at + 1
@@ -48,7 +50,7 @@ def length_at(data: np.ndarray, at: int, stop: int) -> tuple[int, int]:
 
 
 @compiled
-def numbers(data: np.ndarray, kind: int, at: int, stop: int, out: np.ndarray, start: int, most: int) -> int:
+def numbers(data: np.ndarray, kind: int, at: int, stop: int, out: np.ndarray, start: int, most: int) -> Any:
     """Copies the packed numbers to `out` as float32; returns how many, or -1 when they are not whole or too many."""
     count = 0
     if kind == INT32:
@@ -89,9 +91,10 @@ def numbers(data: np.ndarray, kind: int, at: int, stop: int, out: np.ndarray, st
 
 
 @compiled
-def rising_keys(data: np.ndarray, at: int, stop: int, out: np.ndarray, start: int, most: int) -> int:
-    """Copies packed keys to `out`; returns how many, or -1 when they do not rise or there are more than `most`."""
+def rising_keys(data: np.ndarray, at: int, stop: int, out: np.ndarray, start: int, most: int) -> Any:
+    """Copies packed keys to `out`; returns how many, or -1 when they do not rise or there is no room for them."""
     count = 0
+    most = min(most, len(out) - start)
     before = np.int64(-1)
     while at < stop:
         if data[at] < 128:
@@ -102,7 +105,7 @@ def rising_keys(data: np.ndarray, at: int, stop: int, out: np.ndarray, start: in
             if at < 0 or wide >= np.uint64(LARGEST_WIDTH):
                 return -1
             key = np.int64(wide)
-        if key <= before or count == most:
+        if key <= before or count >= most:
             return -1
         out[start + count] = key
         before = key
@@ -113,7 +116,7 @@ def rising_keys(data: np.ndarray, at: int, stop: int, out: np.ndarray, start: in
 @compiled
 def tensor(
     data: np.ndarray, at: int, stop: int, out: np.ndarray, keys: np.ndarray, start: int, most: int
-) -> tuple[int, int, int]:
+) -> tuple[Any, Any, Any]:
     """Reads an entry's value (a Value) from `at` to `stop`: (values, keys, shape); values -1 when declined."""
     declined = (-1, -1, -1)
     if at == stop:
@@ -124,7 +127,8 @@ def tensor(
     at, end = length_at(data, at + 1, stop)
     if at < 0 or end != stop:
         return declined
-    count, key_count, shape = 0, 0, -1
+    count, key_count = 0, 0
+    shape: Any = -1
     last = 0
     while at < stop:
         tag = data[at]
@@ -150,6 +154,47 @@ def tensor(
 
 
 @compiled
+def entry(data: np.ndarray, begin: int, end: int) -> tuple[Any, Any]:
+    """Where the value of a map entry with the key `values` begins and ends; -1 for other entries."""
+    if begin < 0 or end - begin < 10:
+        return -1, -1
+    for offset in range(9):
+        if data[begin + offset] != KEY_VALUES[offset]:
+            return -1, -1
+    begin, ended = length_at(data, begin + 9, end)
+    return (begin, end) if ended == end else (-1, -1)
+
+
+@compiled
+def frame(data: np.ndarray, at: int) -> tuple[Any, Any, Any]:
+    """The payload's end and the next frame's beginning, with FINE, INCOMPLETE or NOT_MINE before them."""
+    if len(data) - at < 8:
+        return INCOMPLETE, 0, 0
+    if data[at] != 0x0A or data[at + 1] != 0x23 or data[at + 2] != 0xD7 or data[at + 3] != 0xCE:
+        return NOT_MINE, 0, 0
+    length = np.int64(data[at + 4]) | np.int64(data[at + 5]) << 8 | np.int64(data[at + 6]) << 16
+    length |= np.int64(data[at + 7]) << 24
+    if length >> 29:
+        return NOT_MINE, 0, 0
+    following = at + 8 + (length + 3) // 4 * 4
+    return (FINE if following <= len(data) else INCOMPLETE), at + 8 + length, following
+
+
+@compiled
+def features_at(
+    data: np.ndarray, begin: int, end: int, sparse: bool, width: int, values: np.ndarray, keys: np.ndarray, stored: int
+) -> Any:
+    """How many numbers a row's features have, once stored; -1 when they are not as `sparse` and `width` say."""
+    room = min(width, len(values) - stored)
+    count, key_count, shape = tensor(data, begin, end, values, keys, stored, room)
+    if sparse:
+        fits = key_count == count and shape == width and (count <= 0 or keys[stored + count - 1] < width)
+    else:
+        fits = key_count == 0 and count == width and (shape == width or shape == -1)
+    return count if fits else -1
+
+
+@compiled
 def parse(
     data: np.ndarray,
     at: int,
@@ -168,50 +213,32 @@ def parse(
     Returns:
         FINE, INCOMPLETE (the last frame) or NOT_MINE; the rows read; where the next frame begins.
     """
-    size = len(data)
-    row = 0
-    stored = 0
-    while at < size:
-        if size - at < 8:
-            return INCOMPLETE, row, at
-        if data[at] != 0x0A or data[at + 1] != 0x23 or data[at + 2] != 0xD7 or data[at + 3] != 0xCE:
-            return NOT_MINE, row, at
-        length = np.int64(data[at + 4]) | np.int64(data[at + 5]) << 8 | np.int64(data[at + 6]) << 16
-        length |= np.int64(data[at + 7]) << 24
-        if length >> 29:
-            return NOT_MINE, row, at
-        following = at + 8 + (length + 3) // 4 * 4
-        if following > size:
-            return INCOMPLETE, row, at
-        field, stop = at + 8, at + 8 + length
-        found, labelled, count = 0, 0, 0
+    row, stored = 0, 0
+    no_keys = np.empty(0, np.int32)  # a label has none
+    while at < len(data):
+        status, stop, following = frame(data, at)
+        if status != FINE:
+            return status, row, at
+        field, count, found, labelled = at + 8, 0, 0, 0
         while field < stop:
             tag = data[field]
-            begin, end = length_at(data, field + 1, stop)
-            if begin < 0 or end - begin < 10 or (tag != 0x0A and tag != 0x12):
-                return NOT_MINE, row, at
-            for offset in range(9):
-                if data[begin + offset] != KEY_VALUES[offset]:
-                    return NOT_MINE, row, at
-            begin, ended = length_at(data, begin + 9, end)
-            if begin < 0 or ended != end:
+            begin, following_field = length_at(data, field + 1, stop)
+            begin, end = entry(data, begin, following_field)
+            if begin < 0:
                 return NOT_MINE, row, at
             if tag == 0x0A:
-                room = width if not sparse else min(width, len(values) - stored)
-                count, key_count, shape = tensor(data, begin, end, values, keys, stored, room)
+                count = features_at(data, begin, end, sparse, width, values, keys, stored)
                 found += 1
-                if count < 0 or key_count != (count if sparse else 0) or (shape != width and (sparse or shape != -1)):
+                if count < 0:
                     return NOT_MINE, row, at
-                if sparse and count and keys[stored + count - 1] >= width:
-                    return NOT_MINE, row, at
-                if not sparse and count != width:
+            elif tag == 0x12:
+                many, key_count, shape = tensor(data, begin, end, labels, no_keys, row * label_width, label_width)
+                labelled += 1
+                if many != label_width or key_count != 0 or shape != -1:
                     return NOT_MINE, row, at
             else:
-                count_l, keys_l, shape_l = tensor(data, begin, end, labels, keys, row * label_width, label_width)
-                labelled += 1
-                if count_l != label_width or keys_l != 0 or shape_l != -1:
-                    return NOT_MINE, row, at
-            field = end
+                return NOT_MINE, row, at
+            field = following_field
         if found != 1 or labelled != (label_width > 0):
             return NOT_MINE, row, at
         stored += count

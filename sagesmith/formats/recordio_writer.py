@@ -60,9 +60,9 @@ def _tiled(features: Mapping[str, np.ndarray], label: Mapping[str, np.ndarray], 
     template = frame(encode(first))
     table = np.tile(np.frombuffer(template, np.uint8), (rows, 1))
     end = HEADER.size
-    for which, columns in (("features", features), ("label", label)):
+    for columns in (features, label):
         for name, column in columns.items():
-            end += len(encode(Record(**{which: {name: Value("float32", column[0])}})))
+            end += len(encode(Record(features={name: Value("float32", column[0])})))  # as long as in `label`
             numbers = np.ascontiguousarray(column, "<f4").view(np.uint8)
             table[:, end - numbers.shape[1] : end] = numbers
     return table.tobytes()

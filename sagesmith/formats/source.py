@@ -71,4 +71,4 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
     buffered = stream if hasattr(stream, "peek") else io.BufferedReader(cast(io.RawIOBase, stream), READ_BYTES)
     if buffered.peek(2)[:2] == GZIP_MAGIC:
         return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=buffered), READ_BYTES))
-    return cast(BinaryIO, buffered)
+    return buffered

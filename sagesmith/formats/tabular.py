@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from sagesmith.formats.batch import Batch
-from sagesmith.formats.errors import DataError
 from sagesmith.formats.compiled import worthwhile
+from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
 from sagesmith.formats.lines import pieces
 from sagesmith.formats.numbers import float32, number, shown
@@ -118,15 +118,15 @@ def _batch(matrix: np.ndarray, options: Options) -> Batch:
 
 
 def sniff_delimiter(sample: bytes | str, allowed: str = DELIMITERS) -> str:
-    """The delimiter of CSV, guessed from its first line as XGBoost's container does; a comma where nothing shows.
+    """The delimiter of CSV, from its first line: a comma where there is one, else what csv.Sniffer finds.
 
     Only characters of `allowed` are taken, so digits and signs never are.
     """
     text = sample if isinstance(sample, str) else sample[:65536].decode("utf-8", "replace")
     line = next((line for line in text.lstrip("\ufeff").splitlines() if line.strip()), "")[:512]
     present = [character for character in allowed if character in line]
-    if len(present) < 2:
-        return present[0] if present else ","
+    if "," in present or len(present) < 2:
+        return "," if "," in present or not present else present[0]
     try:
         return csv.Sniffer().sniff(line, allowed).delimiter
     except csv.Error:

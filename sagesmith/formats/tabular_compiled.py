@@ -1,4 +1,4 @@
-"""fill: rows of CSV into a matrix, compiled. It stops at whatever it does not know, and tabular.py says what is wrong."""
+"""fill: rows of CSV into a matrix, compiled. At what it does not know it stops, and tabular.py says what is wrong."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 
 from sagesmith.core.operation import ApiError, Body
 from sagesmith.gateway.aws_chunked import ChunkDecoder, ChunkKey
-from sagesmith.gateway.checksums import Checksum, checksum
+from sagesmith.store.checksums import Checksum, checksum
 
 _INLINE = 256 * 1024  # bytes hashed on the event loop; more goes to a thread, where hashing releases the lock
 _HEX_SHA256 = 64

@@ -1,4 +1,4 @@
-"""Who a request says it comes from: the Authorization header, or the query of a presigned URL. Nothing is checked yet."""
+"""Who a request says it comes from, in its Authorization header or presigned URL; nothing is checked yet."""
 
 from __future__ import annotations
 

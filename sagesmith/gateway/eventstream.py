@@ -34,7 +34,7 @@ def encode_message(headers: Mapping[str, str], payload: bytes) -> bytes:
 async def encode_events(
     events: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], shape: Shape
 ) -> AsyncIterator[bytes]:
-    """Frames events such as `{"PayloadPart": {"Bytes": b"…"}}`; an ApiError raised on the way becomes the last event."""
+    """Frames events such as `{"PayloadPart": {"Bytes": b"…"}}`; an ApiError on the way becomes the last event."""
     assert isinstance(shape, StructureShape)
     try:
         if isinstance(events, AsyncIterable):

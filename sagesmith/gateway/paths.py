@@ -32,7 +32,9 @@ class Template:
         if match is None:
             return None
         try:
-            return {name: unquote_to_bytes(text).decode() for name, text in zip(self.labels, match.groups(), strict=True)}
+            return {
+                name: unquote_to_bytes(text).decode() for name, text in zip(self.labels, match.groups(), strict=True)
+            }
         except UnicodeDecodeError:
             raise ApiError("InvalidURI", "Couldn't parse the specified URI: it is not UTF-8.") from None
 

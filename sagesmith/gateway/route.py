@@ -6,21 +6,24 @@ Source: section 1 of the wire notes. Names in the models but without a function 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
 from botocore.exceptions import UnknownServiceError
-from botocore.model import OperationModel, StructureShape
+from botocore.model import OperationModel
 
 from sagesmith.core.operation import OPERATIONS, ApiError, Operation, not_implemented, service_model
-from sagesmith.gateway.credentials import Claim
+from sagesmith.gateway import s3_route
+from sagesmith.gateway.credentials import Claim, Form
 from sagesmith.gateway.http import Incoming
 from sagesmith.gateway.paths import Template, template_of
 from sagesmith.gateway.protocols import json, query, rest_json, rest_xml
 
 # Signing names that differ from botocore's service name.
 _SERVICES = {"monitoring": "cloudwatch", "tagging": "resourcegroupstaggingapi", "states": "stepfunctions"}
+
+# Target prefixes of the JSON services that unsigned requests may ask for, where signatures are not checked.
+_TARGETS = {"Logs_20140328": "logs", "GraniteServiceVersion20100801": "cloudwatch"}
 
 # Services that sign as `sagemaker` and are told apart by method and path.
 _RUNTIMES = (
@@ -31,7 +34,13 @@ _RUNTIMES = (
     "sagemaker-edge",
 )
 
-_WIRES: dict[str, ModuleType] = {"json": json, "rest-json": rest_json, "rest-xml": rest_xml, "query": query, "ec2": query}
+_WIRES: dict[str, ModuleType] = {
+    "json": json,
+    "rest-json": rest_json,
+    "rest-xml": rest_xml,
+    "query": query,
+    "ec2": query,
+}
 
 
 @dataclass(frozen=True)
@@ -43,16 +52,30 @@ class Route:
     model: OperationModel | None = None  # None while the operation is not known
 
 
+def preliminary(incoming: Incoming) -> Route:
+    """Where an unsigned request goes, and the protocol to refuse one whose credentials cannot even be read."""
+    target = incoming.headers.get("x-amz-target")
+    if target is not None:
+        return Route(_TARGETS.get(target.rpartition(".")[0], "sagemaker"), json)
+    if incoming.method == "POST" and incoming.raw_path.startswith(b"/endpoints/"):
+        return Route("sagemaker", rest_json)
+    if incoming.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return Route("sts", query)
+    return Route("s3", rest_xml)
+
+
 def service_of(incoming: Incoming, claim: Claim) -> Route:
-    """The service a request is for; what is unsigned or names no service is for S3.
+    """The service a request is for; what is unsigned and shows no other sign is for S3.
 
     Raises:
         ApiError: botocore knows no such service.
     """
+    if claim.form is Form.NONE:
+        return preliminary(incoming)
     name = _SERVICES.get(claim.service, claim.service)
     if name == "sagemaker":
         return Route(name, json if "x-amz-target" in incoming.headers else rest_json)
-    if name in ("", "s3"):
+    if name == "s3":
         return Route("s3", rest_xml)
     if name == "cloudwatch" and "x-amz-target" not in incoming.headers:
         return Route(name, query)
@@ -79,6 +102,8 @@ def operation_of(incoming: Incoming, route: Route) -> Route:
     """
     if route.wire is json:
         name = _target(incoming, route.service)
+    elif route.service == "s3":
+        name = s3_route.operation_of(incoming)
     elif route.wire is query:
         name = query.form_of(incoming).get("Action", "")
     else:
@@ -122,62 +147,26 @@ class _Candidate:
     service: str
     model: OperationModel
     template: Template
-    queries: frozenset[str]  # query parameters that must be there
-    headers: frozenset[str]  # likewise headers
-
-    @property
-    def demands(self) -> int:
-        return len(self.template.constants) + len(self.queries) + len(self.headers)
-
-    def takes(self, incoming: Incoming, parameters: dict[str, str]) -> bool:
-        return (
-            self.queries <= parameters.keys()
-            and self.headers <= incoming.headers.keys()
-            and all(
-                name in parameters and value in (None, "", parameters[name]) for name, value in self.template.constants
-            )
-            and self.template.pattern.fullmatch(incoming.raw_path) is not None
-        )
 
 
 @functools.cache
 def _candidates(services: tuple[str, ...], method: str) -> tuple[_Candidate, ...]:
-    """The operations of a method; those that demand most first, as they are the more particular ones."""
+    """The REST operations of a method; those with the fewest labels first, as they are the more particular ones."""
     found = []
     for service in services:
         model = service_model(service)
         for name in model.operation_names:
             operation = model.operation_model(name)
             if operation.http["method"] == method:
-                found.append(_candidate(service, operation))
-    return tuple(sorted(found, key=lambda candidate: -candidate.demands))
-
-
-def _candidate(service: str, operation: OperationModel) -> _Candidate:
-    shape = operation.input_shape
-    places: dict[str, set[str]] = {"querystring": set(), "header": set()}
-    if isinstance(shape, StructureShape):
-        for name in shape.required_members:
-            member = shape.members[name]
-            location = member.serialization.get("location")
-            if location in places:
-                places[location].add(str(member.serialization["name"]))
-    headers = frozenset(name.lower() for name in places["header"]) if service == "s3" else frozenset()
-    queries = frozenset(places["querystring"]) if service == "s3" else frozenset()
-    return _Candidate(service, operation, template_of(operation), queries, headers)
+                found.append(_Candidate(service, operation, template_of(operation)))
+    return tuple(sorted(found, key=lambda candidate: len(candidate.template.labels)))
 
 
 def _by_path(incoming: Incoming, services: tuple[str, ...], route: Route) -> Route:
-    parameters = dict(incoming.query)
     for candidate in _candidates(services, incoming.method):
-        if candidate.takes(incoming, parameters):
+        if candidate.template.pattern.fullmatch(incoming.raw_path) is not None:
             return Route(candidate.service, route.wire, candidate.model)
-    path = incoming.raw_path.decode("latin-1")
-    if route.service == "s3":
-        raise ApiError(
-            "MethodNotAllowed", "The specified method is not allowed against this resource.", 405, {"Method": incoming.method}
-        )
-    raise unknown(f"{incoming.method} {path}", route.service)
+    raise unknown(f"{incoming.method} {incoming.raw_path.decode('latin-1')}", route.service)
 
 
 def read_only(model: OperationModel) -> bool:
@@ -186,9 +175,3 @@ def read_only(model: OperationModel) -> bool:
 
 
 _READS: tuple[str, ...] = ("Get", "List", "Describe", "Head", "BatchGet", "SelectObject", "Simulate")
-
-
-def candidates_of(service: str) -> Iterable[OperationModel]:
-    """Every operation of a service's model, for the coverage table."""
-    model = service_model(service)
-    return (model.operation_model(name) for name in model.operation_names)

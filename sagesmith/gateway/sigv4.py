@@ -95,7 +95,9 @@ def canonical_request(incoming: Incoming, claim: Claim) -> bytes:
     """Method, path, query, signed headers and payload hash, in the one form that is signed."""
     headers = incoming.headers
     lines = [f"{name}:{_trimmed(headers.get(name, ''))}\n" for name in claim.signed]
-    query = _canonical_query(incoming.query_string, presigned=claim.form is Form.QUERY) if incoming.query_string else b""
+    query = (
+        _canonical_query(incoming.query_string, presigned=claim.form is Form.QUERY) if incoming.query_string else b""
+    )
     return b"\n".join(
         (
             incoming.method.encode(),
@@ -179,7 +181,9 @@ def _check_signed(incoming: Incoming, claim: Claim) -> None:
         unsigned = [name for name in unsigned if name != "x-amz-content-sha256"]
     if unsigned:
         raise ApiError(
-            "AccessDenied", f"There were headers present in the request which were not signed: {', '.join(unsigned)}", 403
+            "AccessDenied",
+            f"There were headers present in the request which were not signed: {', '.join(unsigned)}",
+            403,
         )
     absent = [name for name in claim.signed if name not in incoming.headers]
     if absent:
@@ -223,11 +227,17 @@ def _verify_v2(incoming: Incoming, claim: Claim, key: Key, now: float) -> None:
     path = incoming.raw_path.decode("latin-1")
     url = f"{incoming.scheme}://{incoming.host}{path}" + (f"?{query.decode('latin-1')}" if query else "")
     headers = botocore.compat.HTTPHeaders()
-    for name, value in incoming.headers.items():
+    for name, value in {**incoming.headers, **dict(incoming.query)}.items():  # botocore moves headers into the query
         if name.startswith("x-amz-") or name in ("content-md5", "content-type"):
             headers[name] = value
-    headers["Date"] = claim.moment
-    signer = botocore.auth.HmacV1QueryAuth(botocore.credentials.Credentials(key.id, key.secret))
+    signer = _V2Signer(botocore.credentials.Credentials(key.id, key.secret), claim.moment)
     expected = signer.get_signature(incoming.method, urlsplit(url), headers, auth_path=path)
     if not hmac.compare_digest(expected.encode(), claim.signature.encode("utf-8", "replace")):
         raise mismatch()
+
+
+class _V2Signer(botocore.auth.HmacV1QueryAuth):  # type: ignore[misc]
+    """botocore's signer with the date that the URL carries instead of one counted from now."""
+
+    def _get_date(self) -> str:
+        return str(self._expires)

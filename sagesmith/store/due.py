@@ -54,7 +54,8 @@ class Due:
         held = case((table.c.lease_until > table.c.due_at, table.c.lease_until), else_=table.c.due_at)
         soonest = select(func.min(held)).where(table.c.due_at.is_not(None), table.c.id.not_in(busy))
         with self.database.reading() as connection:
-            return connection.execute(soonest).scalar_one()
+            moment: float | None = connection.execute(soonest).scalar_one()
+        return moment
 
     def renew(self, ids: Collection[int], now: float) -> None:
         """Extends the leases of steps that are still running."""

@@ -90,13 +90,15 @@ class ObjectWalk:
     def _sorted(self, plain: list[Found | _Folder], wanted: _Wanted) -> Iterator[Found | CommonPrefix]:
         """The keys of a level whose folders must be merged with others."""
         for item in plain:
-            if isinstance(item, _Folder) and wanted.reaches(item) and not wanted.rolled(item.key):
+            rolled = wanted.rolled(item.key)
+            if not wanted.reaches(item):
+                continue
+            if rolled and _bytes(rolled) > wanted.after_bytes and self._any(item, wanted):
+                yield CommonPrefix(rolled)
+            elif isinstance(item, _Folder) and not rolled:
                 yield from self._walk(item, wanted)
-            elif isinstance(item, Found) and not wanted.rolled(item.key):
+            elif isinstance(item, Found) and not rolled:
                 yield item
-            elif wanted.reaches(item) and _bytes(wanted.rolled(item.key)) > wanted.after_bytes:
-                if self._any(item, wanted):
-                    yield CommonPrefix(wanted.rolled(item.key))
 
     def _any(self, item: Found | _Folder, wanted: _Wanted) -> bool:
         if isinstance(item, Found):

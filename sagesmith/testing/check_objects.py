@@ -1,7 +1,7 @@
 """check_objects: what every object store must do; call `check_objects(store)` with an empty one.
 
-    def test_my_store(tmp_path):
-        check_objects(MyObjects(tmp_path))
+def test_my_store(tmp_path):
+    check_objects(MyObjects(tmp_path))
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def check_bytes(objects: Objects) -> None:
     path = objects.scratch / "check-objects-source"
     path.write_bytes(b"moved")
     objects.put(BUCKET, "k", path)
-    assert objects.get(BUCKET, "k") == b"moved" and not path.exists(), "put takes the file over"
+    assert objects.get(BUCKET, "k") == b"moved"
+    assert not path.exists(), "put takes the file over"
     objects.delete(BUCKET, "k")
     objects.delete(BUCKET, "k")
     for ask in (objects.get, objects.open, objects.head, objects.read):
@@ -110,7 +111,9 @@ def check_metadata(objects: Objects) -> None:
     found, file = objects.read(BUCKET, "k")
     file.close()
     assert found == objects.head(BUCKET, "k")
-    assert {**found.headers, **headers} == found.headers and found.size == 1 and found.modified > 0
+    assert {**found.headers, **headers} == found.headers
+    assert found.size == 1
+    assert found.modified > 0
     assert found.tags == {"team": "a b"}
     objects.tag(BUCKET, "k", {"new": ""})
     assert objects.head(BUCKET, "k").tags == {"new": ""}
@@ -201,7 +204,8 @@ def check_replacement(objects: Objects) -> None:
         with file:
             data = file.read()
         assert hashlib.md5(data, usedforsecurity=False).hexdigest() == info.etag, "bytes and metadata belong together"
-        assert info.headers["x-amz-meta-n"] == str(data[0]) and len(data) == info.size
+        assert info.headers["x-amz-meta-n"] == str(data[0])
+        assert len(data) == info.size
 
     write(0)
     with ThreadPoolExecutor(8) as pool:

@@ -17,7 +17,9 @@ from sagesmith.store.object_paths import names_of
 from sagesmith.store.objects import BucketNotEmpty, CommonPrefix, NoSuchObject, check_key
 from sagesmith.testing.check_objects import CHECKS, check_objects, rolled_up
 
-parts = st.sampled_from(["a", "b", "", ".", "..", "%", "a%.object", "x" * 250, "x" * 248, "é" * 130, "x" * 247, "~", "-"])
+parts = st.sampled_from(
+    ["a", "b", "", ".", "..", "%", "a%.object", "x" * 250, "x" * 248, "é" * 130, "x" * 247, "~", "-"]
+)
 keys = st.one_of(
     st.lists(parts, min_size=1, max_size=4).map("/".join),
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),

@@ -63,6 +63,7 @@ class XGBoost(Algorithm):
 
     name = "xgboost"
     images = ("sagemaker-xgboost", "xgboost")
+    framework = True
     role: ClassVar[Role] = "regressor"  # of the default objective; see `task`
     framework = True
     takes_missing = True

@@ -100,7 +100,7 @@ def _announce_delimiter(channel: Channel, run: Run) -> None:
 
 
 def _files(channel: Channel) -> list[Path]:
-    return [] if channel.root is None else channel.files()
+    return [] if channel.folder is None else channel.files()
 
 
 def _refuse_hidden(channel: Channel) -> None:

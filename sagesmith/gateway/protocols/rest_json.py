@@ -75,7 +75,9 @@ def _reads(operation: OperationModel) -> list[Read]:
 
 def _uri_read(operation: OperationModel, shape: StructureShape) -> Read:
     template = template_of(operation)
-    members = {wire_name(name, m): (name, m) for name, m in shape.members.items() if m.serialization.get("location") == "uri"}
+    members = {
+        wire_name(name, m): (name, m) for name, m in shape.members.items() if m.serialization.get("location") == "uri"
+    }
 
     def read(incoming: Incoming, result: dict[str, Any]) -> None:
         for label, text in (template.labels_of(incoming.raw_path) or {}).items():

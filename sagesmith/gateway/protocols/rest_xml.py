@@ -53,7 +53,7 @@ def parse(incoming: Incoming, operation: OperationModel) -> dict[str, Any]:
         return {}
     bucket, key = bucket_and_key(incoming)
     labels = {"Bucket": bucket, "Key": key}
-    query = {name: value for name, value in reversed(incoming.query)}
+    query = dict(reversed(incoming.query))
     request: dict[str, Any] = {}
     for name, member in shape.members.items():
         place = member.serialization.get("location")
@@ -71,11 +71,14 @@ def parse(incoming: Incoming, operation: OperationModel) -> dict[str, Any]:
 
 
 def serialise(answer: dict[str, Any], operation: OperationModel, request_id: str) -> Outgoing:
-    """The answer in headers and body. GetObject and HeadObject with a ContentRange are 206."""
+    """The answer in headers and body. GetObject and HeadObject with a ContentRange are 206.
+
+    The request id is for the XML of errors; as a header the gateway adds it to every answer.
+    """
     status = int(operation.http.get("responseCode", 200))
     if operation.name in {"GetObject", "HeadObject"} and "ContentRange" in answer:
         status = 206
-    headers = {"x-amz-request-id": request_id, "x-amz-id-2": request_id}
+    headers: dict[str, str] = {}
     shape = operation.output_shape
     if shape is None:
         return Outgoing(status, headers)
@@ -91,14 +94,16 @@ def serialise(answer: dict[str, Any], operation: OperationModel, request_id: str
             prefix = member.serialization["name"]
             headers.update({prefix + key: _header_safe(text) for key, text in value.items()})
         elif place == "header":
-            headers[member.serialization["name"]] = _header_safe(_text(value, member, "rfc822"))
-    body = _serialise_body(answer, operation, in_body, headers)
-    return Outgoing(status, headers, b"" if operation.http["method"] == "HEAD" else body)
+            headers[member.serialization["name"].lower()] = _header_safe(_text(value, member, "rfc822"))
+    if operation.http["method"] == "HEAD":
+        return Outgoing(status, headers)
+    headers.pop("content-length", None)  # it is the body's own
+    return Outgoing(status, headers, _serialise_body(answer, operation, in_body, headers))
 
 
 def serialise_error(error: ApiError, operation: OperationModel | None, request_id: str) -> Outgoing:
     """`<Error>` with code, message and the error's own fields; nothing but the status for HEAD and 304."""
-    headers = {"x-amz-request-id": request_id, "x-amz-id-2": request_id, **error.headers}
+    headers = dict(error.headers)
     if error.status in _NO_BODY or (operation is not None and operation.http["method"] == "HEAD"):
         return Outgoing(error.status, headers)
     root = Element("Error")
@@ -108,7 +113,7 @@ def serialise_error(error: ApiError, operation: OperationModel | None, request_i
         root.add(name, str(value))
     root.add("RequestId", request_id)
     root.add("HostId", request_id)
-    return Outgoing(error.status, {"Content-Type": "application/xml", **headers}, write_xml(root))
+    return Outgoing(error.status, {"content-type": "application/xml", **headers}, write_xml(root))
 
 
 def _parse_payload(incoming: Incoming, shape: Any) -> dict[str, Any]:
@@ -255,7 +260,7 @@ def _serialise_body(
         else:
             _fill(root, {name: answer[name] for name in in_body if answer.get(name) is not None}, shape)
     root.attributes["xmlns"] = NAMESPACE
-    headers["Content-Type"] = "application/xml"
+    headers["content-type"] = "application/xml"
     return write_xml(root)
 
 

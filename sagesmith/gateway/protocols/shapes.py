@@ -74,7 +74,7 @@ def reader(shape: Shape) -> Convert:
 
 
 def writer(shape: Shape) -> Convert:
-    """A function from what operations answer to a JSON value; members that are None or not in the shape are left out."""
+    """A function from what operations answer to JSON; members that are None or not in the shape are left out."""
     found = _WRITERS.get(id(shape))
     if found is None:
         found = _WRITERS[id(shape)] = (shape, _writer(shape))
@@ -250,7 +250,9 @@ def _writer(shape: Shape) -> Convert:
     if shape.type_name == "timestamp":
         form = shape.serialization.get("timestampFormat", "unixTimestamp")
         return lambda value: write_timestamp(value, form)
-    return {"float": _write_float, "double": _write_float, "blob": _write_blob}.get(shape.type_name, lambda value: value)
+    return {"float": _write_float, "double": _write_float, "blob": _write_blob}.get(
+        shape.type_name, lambda value: value
+    )
 
 
 def _write_structure(shape: StructureShape) -> Convert:

@@ -6,10 +6,12 @@ installed (`pip install awscrt`); in plain Python they would take seconds per me
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Protocol
 
 from sagesmith.core.operation import ApiError
@@ -63,3 +65,21 @@ def checksum(algorithm: str) -> Checksum:
         raise ApiError("NotImplemented", f"{algorithm} checksums are not implemented by sagesmith; use CRC32.", 501)
     known = sorted({"CRC32", *_HASHES, *_FROM_CRT})
     raise ApiError("InvalidRequest", f"Checksum algorithm {algorithm[:40]!r} is not known; use one of {known}.")
+
+
+def checksums_of(path: Path, algorithms: Iterable[str]) -> dict[str, str]:
+    """Checksums of a file's bytes by algorithm, in base64."""
+    growing = {algorithm: checksum(algorithm) for algorithm in algorithms}
+    with path.open("rb") as file:
+        while growing and (data := file.read(2**20)):
+            for one in growing.values():
+                one.update(data)
+    return {algorithm: base64.b64encode(one.digest()).decode() for algorithm, one in growing.items()}
+
+
+def composite(algorithm: str, parts: Iterable[str]) -> str:
+    """The checksum of a multipart object whose parts have these (base64): that of their bytes, and their number."""
+    digests = [base64.b64decode(part) for part in parts]
+    total = checksum(algorithm)
+    total.update(b"".join(digests))
+    return f"{base64.b64encode(total.digest()).decode()}-{len(digests)}"

@@ -1,0 +1,123 @@
+"""The server as an agent sees it: S3, logs and CloudWatch at an address that may change with every restart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
+
+from sagesmith.agent.failures import Stopped
+from sagesmith.contract import AgentPaper
+
+FIRST_WAIT = 0.1  # seconds before the second attempt; doubled up to LONGEST_WAIT
+LONGEST_WAIT = 5.0
+READ_TIMEOUT = 60.0  # seconds without a byte before an answer is given up
+Result = TypeVar("Result")
+
+
+class Server:
+    """Clients for the server, made when first needed and made anew when the server answers elsewhere.
+
+    Args:
+        paper: names the address file, the region and the keys.
+        stopping: set when the agent was asked to stop; ends waits that are not `stubborn`.
+    """
+
+    def __init__(self, paper: AgentPaper, stopping: threading.Event | None = None) -> None:
+        self._paper = paper
+        self._lock = threading.Lock()
+        self._address = ""
+        self._clients: dict[str, Any] = {}
+        self.stopping = stopping or threading.Event()
+
+    def client(self, service: str) -> Any:
+        """A botocore client (`s3`, `logs`, `cloudwatch`) for the address that the server has now."""
+        with self._lock:
+            address = Path(self._paper["address_file"]).read_text("utf-8").strip()
+            if address != self._address:
+                self._address, self._clients = address, {}
+            if service not in self._clients:
+                self._clients[service] = self._create(service)
+            return self._clients[service]
+
+    def _create(self, service: str) -> Any:
+        return botocore.session.Session().create_client(
+            service,
+            region_name=self._paper["region"],
+            endpoint_url=self._address,
+            aws_access_key_id=self._paper["access_key"],
+            aws_secret_access_key=self._paper["secret_key"],
+            config=Config(
+                connect_timeout=5,
+                read_timeout=READ_TIMEOUT,
+                max_pool_connections=16,
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": "path"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    def insist(self, attempt: Callable[[], Result], *, stubborn: bool = False) -> Result:
+        """Calls `attempt` again and again while the server is away or answers 5xx, and returns its result.
+
+        Args:
+            attempt: one try; takes its client from `client()` inside, so that a new address is found.
+            stubborn: go on although the agent was asked to stop (uploads, the last report).
+
+        Raises:
+            ClientError: the server refuses (4xx).
+            Stopped: the agent was asked to stop meanwhile.
+        """
+        wait = FIRST_WAIT
+        while True:
+            try:
+                return attempt()
+            except (BotoCoreError, ClientError, ResponseParserError, OSError) as error:
+                if not passing(error):
+                    raise
+            if stubborn:
+                threading.Event().wait(wait)
+            elif self.stopping.wait(wait):
+                raise Stopped
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def call(self, service: str, operation: str, *, stubborn: bool = False, **request: Any) -> dict[str, Any]:
+        """One operation by its botocore method name (`put_object`), insisted upon."""
+
+        def attempt() -> dict[str, Any]:
+            answer: dict[str, Any] = getattr(self.client(service), operation)(**request)
+            return answer
+
+        return self.insist(attempt, stubborn=stubborn)
+
+
+def passing(error: Exception) -> bool:
+    """Whether trying again may help: the server is away, restarting, overloaded, or broke off."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status == 429 or (status >= 500 and status != 501)
+    if isinstance(error, OSError):  # the address file is being replaced, or the connection broke while reading
+        return isinstance(error, ConnectionError | FileNotFoundError | TimeoutError)
+    return isinstance(error, HTTPClientError | NoConnection | IncompleteReadError | ResponseParserError)
+
+
+def refusal(error: Exception) -> str:
+    """What the server said when it refused, for a FailureReason: `NoSuchBucket (404): text`."""
+    if not isinstance(error, ClientError):
+        return str(error)
+    detail = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return f"{detail.get('Code')} ({status}): {detail.get('Message')}"
+
+
+def code_of(error: ClientError) -> str:
+    """AWS's error code of a refusal."""
+    return str(error.response.get("Error", {}).get("Code", ""))

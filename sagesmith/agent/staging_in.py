@@ -1,0 +1,147 @@
+"""Stage in: the configuration files, the channels' data and the models that a container expects to find."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sagesmith.agent.channels import Channel, Source, below, list_keys, read_channels, sources
+from sagesmith.agent.connection import Server, refusal
+from sagesmith.agent.failures import JobFailed, Stopped
+from sagesmith.agent.pipes import PipeFeeder, read_chunks
+from sagesmith.archives import ArchiveError, unpack
+from sagesmith.contract import AgentPaper, JobFolder, resource_config
+from sagesmith.core.names import S3Uri
+
+PARALLEL = 8  # objects downloaded at a time
+OPT_ML = PurePosixPath("/opt/ml")
+
+
+def write_configuration(paper: AgentPaper, folder: JobFolder) -> list[Channel]:
+    """The files under input/config, exactly as SageMaker writes them, and the channels they speak of."""
+    channels = read_channels(paper)
+    files = {
+        folder.hyperparameters: paper.get("hyperparameters", {}),
+        folder.input_data_config: {channel.name: channel.settings for channel in channels},
+        folder.resource_config: resource_config(paper["host"], paper["hosts"]),
+    }
+    if "checkpoint" in paper:
+        local = str(checkpoint_folder(paper, folder))
+        files[folder.checkpoint_config] = {"LocalPath": local, "S3Uri": paper["checkpoint"]["S3Uri"]}
+    for path, content in files.items():
+        path.write_text(json.dumps(content), "utf-8")
+    return channels
+
+
+def checkpoint_folder(paper: AgentPaper, folder: JobFolder) -> Path:
+    """Where the job keeps its checkpoints: CheckpointConfig.LocalPath, with /opt/ml standing for this job's folder.
+
+    Raises:
+        JobFailed: a LocalPath elsewhere, where jobs of one host would meet.
+    """
+    local = PurePosixPath(paper.get("checkpoint", {}).get("LocalPath") or OPT_ML / "checkpoints")
+    if ".." in local.parts or not local.is_relative_to(OPT_ML):
+        raise JobFailed(f"ClientError: CheckpointConfig.LocalPath must lie below /opt/ml, got {str(local)!r}")
+    path = folder.base.joinpath(*local.relative_to(OPT_ML).parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def stage_channels(
+    channels: Iterable[Channel], paper: AgentPaper, folder: JobFolder, server: Server, say: Callable[[str], None]
+) -> list[PipeFeeder]:
+    """Copies File channels, and prepares the feeders of Pipe channels (to be started with the job).
+
+    Raises:
+        JobFailed: data that is missing or cannot be laid out, worded as FailureReason.
+        Stopped: the agent was asked to stop meanwhile.
+    """
+    feeders = []
+    for channel in channels:
+        if channel.mode == "Pipe":
+            feeders.append(PipeFeeder(channel, server, paper, folder))
+            continue
+        if channel.mode == "FastFile":
+            say(f"Channel '{channel.name}': this host cannot mount FastFile; its files are copied before training.")
+        found = sources(channel, server, paper["host"], paper["hosts"])
+        try:
+            download(server, found, folder.channel(channel.name))
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise channel.failed(refusal(error)) from None
+    return feeders
+
+
+def download(server: Server, found: list[Source], into: Path) -> None:
+    """Copies objects below a folder, several at a time. The first error ends all.
+
+    Raises:
+        ClientError: the server refuses one.
+        OSError: the disk's errors, and names that it does not take.
+        Stopped: the agent was asked to stop meanwhile.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(min(PARALLEL, max(1, len(found))), "download") as pool:
+        copies = [pool.submit(_copy, server, source, into) for source in found]
+        try:
+            for copy in copies:
+                copy.result()
+        except BaseException:
+            for copy in copies:
+                copy.cancel()
+            raise
+
+
+def _copy(server: Server, source: Source, into: Path) -> None:
+    path = into.joinpath(*(part for part in source.path.split("/") if part))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for chunk in read_chunks(server, source.uri):
+            if server.stopping.is_set():
+                raise Stopped
+            file.write(chunk)
+
+
+def stage_models(paper: AgentPaper, folder: JobFolder, server: Server) -> None:
+    """Lays every model of the paper into its folder: an archive is unpacked, a prefix copied as it is.
+
+    Raises:
+        JobFailed: a model that is missing, damaged or would leave its folder.
+    """
+    for model in paper.get("models", []):
+        into = folder.base / model["into"]
+        if not into.resolve().is_relative_to(folder.base.resolve()):
+            raise JobFailed(f"ClientError: a model cannot be put into {model['into']!r}, outside of the container")
+        try:
+            _stage_model(model["url"], into, folder, server)
+        except (ClientError, BotoCoreError) as error:
+            raise JobFailed(
+                f"ClientError: Failed to download model data from {model['url']}: {refusal(error)}"
+            ) from None
+        except (ArchiveError, ValueError, OSError) as error:
+            raise JobFailed(f"ClientError: Failed to extract model data from {model['url']}: {error}") from None
+
+
+def _stage_model(url: str, into: Path, folder: JobFolder, server: Server) -> None:
+    uri = S3Uri.parse(url)
+    into.mkdir(parents=True, exist_ok=True)
+    if uri.key.endswith((".tar.gz", ".tgz")):
+        archive = folder.base / "model.tar.gz.download"
+        try:
+            _copy(server, Source(uri, archive.name), archive.parent)
+            unpack(archive, into)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                archive.unlink()
+        return
+    found = [Source(S3Uri(uri.bucket, key), below(uri.key, key)) for key in list_keys(server, uri.bucket, uri.key)]
+    if not found:
+        raise ValueError("there are no objects under that prefix")
+    for source in found:
+        if ".." in source.path.split("/") or "." in source.path.split("/"):
+            raise ValueError(f"{source.uri} would not lie in the model's folder")
+    download(server, found, into)
