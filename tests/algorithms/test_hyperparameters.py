@@ -53,7 +53,10 @@ def test_strings_become_typed_attributes(given: dict[str, str], attribute: str, 
         ({"k": "2", "rate": "nan"}, "Hyperparameter rate: nan is not in"),
         ({"k": "2", "shuffle": "maybe"}, "could not parse value maybe, expected bool"),
         ({"k": "2", "weights": "[1]"}, "expected a JSON object"),
-        ({"k": "2", "mini_batch_siz": "5"}, r"Additional properties are not allowed \('mini_batch_siz' was unexpected\)"),
+        (
+            {"k": "2", "mini_batch_siz": "5"},
+            r"Additional properties are not allowed \('mini_batch_siz' was unexpected\)",
+        ),
     ],
 )
 def test_bad_strings_are_refused_by_name(given: dict[str, str], message: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -112,8 +111,8 @@ def test_two_hosts_train_one_model(shards, tmp_path: Path) -> None:  # type: ign
     model = XGBoost.load(tmp_path / "model")
     X, y = table[400:, 1:], table[400:, 0]
     assert model.score(X, y) > 0.9
-    logged = float(re.search(r"validation-logloss:(\S+)", logs["algo-1"][-1] if logs["algo-1"][-1].startswith("[") else
-                             [line for line in logs["algo-1"] if line.startswith("[5]")][0])[1])  # fmt: skip
+    last = next(line for line in logs["algo-1"] if line.startswith("[5]"))
+    logged = float(last.rpartition("validation-logloss:")[2])
     positive = np.clip(model.predict_proba(X)[:, 1], 1e-7, 1 - 1e-7)
     assert logged == pytest.approx(-np.mean(np.where(y == 1, np.log(positive), np.log(1 - positive))), abs=1e-4)
     alone = xgboost.train(

@@ -72,7 +72,7 @@ def test_values_out_of_range_are_refused_by_name(name: str) -> None:
         ({"updater": "shotgun"}, "need booster gblinear"),
         ({"updater": "shotgun,coord_descent", "booster": "gblinear"}, "exactly one of"),
         ({"updater": "grow_colmaker", "process_type": "update"}, "only refresh, prune"),
-        ({"monotone_constraints": "(1,0)"}, "tree_method must be one of exact, hist, it is auto"),
+        ({"monotone_constraints": "(1,0)"}, "tree_method must be one of exact, hist, is auto"),
         ({"interaction_constraints": "[[0,1]]"}, "tree_method must be one of exact, hist, approx"),
         ({"max_bin": "1"}, "max_bin: 1 is not in"),
         ({"interaction_constraints": "[0,1]", "tree_method": "hist"}, "could not parse value"),
@@ -102,8 +102,8 @@ def test_constraints_reach_xgboost(diabetes) -> None:  # type: ignore[no-untyped
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"sketch_eps": "0.1", "tree_method": "approx"}, "sketch_eps was replaced by max_bin; max_bin=10"),
-        ({"sketch_eps": "0.1"}, "sketch_eps has no effect with tree_method auto"),
+        ({"sketch_eps": "0.1", "tree_method": "approx"}, "sketch_eps is now max_bin; max_bin=10"),
+        ({"sketch_eps": "0.1"}, "sketch_eps has effect only with approx, not auto"),
         ({"predictor": "cpu_predictor"}, "predictor: cpu_predictor no longer exists"),
         ({"single_precision_histogram": "true"}, "single_precision_histogram no longer exists"),
         ({"deterministic_histogram": "false"}, "deterministic_histogram no longer exists"),
@@ -134,7 +134,7 @@ def test_sketch_eps_becomes_bins(diabetes) -> None:  # type: ignore[no-untyped-d
     "given", [{"tree_method": "gpu_hist"}, {"predictor": "gpu_predictor"}, {"use_dask_gpu_training": True}]
 )
 def test_gpu_settings_are_refused_without_a_gpu(given, diabetes, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(rules, "gpu_count", lambda: 0)
+    monkeypatch.setattr(rules, "usable_gpus", lambda run: 0)
     with pytest.raises(HyperparameterError, match="GPU"):
         XGBoost(num_round=2, **given).fit(*diabetes)
 

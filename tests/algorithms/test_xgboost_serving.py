@@ -95,7 +95,12 @@ def test_missing_fields_and_narrow_or_one_based_libsvm(models, cancer) -> None: 
     expected = ask(model, csv_of(row[None])).body
     assert ask(model, (",".join(map(repr, row[:2].tolist())) + "," * 28).encode()).body == expected
     assert ask(model, (",".join(map(repr, row[:2].tolist())) + ',""' * 28).encode()).body == expected
-    assert ask(model, f"0:{row[0]!r} 1:{row[1]!r}".replace("np.float32(", "").replace(")", "").encode(), "text/libsvm").body == expected
+    assert (
+        ask(
+            model, f"0:{row[0]!r} 1:{row[1]!r}".replace("np.float32(", "").replace(")", "").encode(), "text/libsvm"
+        ).body
+        == expected
+    )
     whole = cancer[0][0]
     shifted = " ".join(f"{i + 1}:{float(v)!r}" for i, v in enumerate(whole)).encode()
     assert ask(model, shifted, "text/libsvm").body == ask(model, csv_of(whole[None])).body
@@ -204,7 +209,9 @@ def test_selectable_output_in_every_encoding(models, cancer) -> None:  # type: i
     assert written == [f'{row["predicted_label"]},"{json.dumps(row["probabilities"])}"' for row in rows]
     records = ask(model, csv_of(X), accept="application/x-recordio-protobuf", **keys).body
     decoded = [decode(payload).label for payload in frames(BytesIO(records))]
-    assert [record["predicted_label"].values.tolist() for record in decoded] == [[row["predicted_label"]] for row in rows]
+    assert [record["predicted_label"].values.tolist() for record in decoded] == [
+        [row["predicted_label"]] for row in rows
+    ]
     assert np.allclose([record["probabilities"].values for record in decoded], [row["probabilities"] for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""Training: bare xgboost's results, the log, channels and their errors, early stopping, checkpoints, incremental training."""
+"""Training: bare xgboost's results, the log, channels and their errors, early stopping, checkpoints, going on."""
 
 from __future__ import annotations
 
@@ -141,7 +141,11 @@ def test_csv_delimiters_weights_and_gaps(delimiter: str, csv_file, job, diabetes
         (",2\n1,3\n", {}, "label of row 1 is nan"),
         ("1,-2,3\n1,1,3\n", {"csv_weights": 1}, "weight of row 1 is -2"),
         ("2,3\n1,3\n", {"objective": "binary:logistic"}, r"label 2 of row 1 is not in \[0, 1\]"),
-        ("1,3\n5,3\n", {"objective": "multi:softmax", "num_class": 3}, r"label 5 of row 2 is not an integer in \[0, 3\)"),
+        (
+            "1,3\n5,3\n",
+            {"objective": "multi:softmax", "num_class": 3},
+            r"label 5 of row 2 is not an integer in \[0, 3\)",
+        ),
         ("0,3\n1,3\n", {"objective": "reg:gamma"}, "not positive"),
         ("-1,3\n1,3\n", {"objective": "count:poisson"}, "not negative"),
     ],
@@ -257,7 +261,9 @@ def test_a_checkpoint_being_uploaded_stays(diabetes, make_job, tmp_path: Path) -
     (folder / "xgboost-checkpoint.1.sagemaker-uploaded").touch()
     XGBoost(num_round=8).fit(X, y, run=make_job())
     names = {path.name for path in folder.iterdir()}
-    assert names == {f"xgboost-checkpoint.{n}" for n in (0, 3, 4, 5, 6, 7)} | {"xgboost-checkpoint.0.sagemaker-uploading"}
+    assert names == {f"xgboost-checkpoint.{n}" for n in (0, 3, 4, 5, 6, 7)} | {
+        "xgboost-checkpoint.0.sagemaker-uploading"
+    }
 
 
 def test_a_stopped_job_leaves_the_rounds_done(diabetes, make_job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

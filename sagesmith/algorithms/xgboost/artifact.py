@@ -84,11 +84,13 @@ def read(path: Path) -> xgboost.Booster:
     content = path.read_bytes()
     if content[:1] == b"\x80" or content.startswith(b"ccopy_reg"):
         raise ValueError(
-            f"{path} is a Python pickle, which may run any code and is not loaded; load it where you trust it and write "
-            "it with Booster.save_model"
+            f"{path} is a Python pickle, which may run any code and is not loaded; load it where you trust it and "
+            "write it with Booster.save_model"
         )
     if content[:1] != b"{":
-        raise ValueError(f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 can convert the old binary form")
+        raise ValueError(
+            f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 converts older ones"
+        )
     try:
         return xgboost.Booster(model_file=bytearray(content))
     except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
