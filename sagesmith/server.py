@@ -81,7 +81,9 @@ class Server:
         self.keys = Keys(config.keys_file)
         load_rooms()
         self.world = _world(config, self.keys, stack)
-        catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
+        if config.engine != "none":
+            catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
+        stack.callback(self.world.engine.close)
         access_log = AccessLog(config.data / "access.log")
         stack.callback(access_log.close)
         gateway = Gateway(self.world, self.keys, self.world.objects.scratch, access_log)
@@ -91,8 +93,6 @@ class Server:
         self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
-        if config.engine != "none":
-            catalogue_of(config)  # asks for the algorithms in the background, before the first job does
         reconciler.start()
         stack.callback(reconciler.stop)
         log.info("sagesmith answers at %s, data in %s", self.address, config.data)
