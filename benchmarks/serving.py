@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).parent / "serving_peers"
 TREES, COLUMNS, ROWS = 100, 20, 5000
@@ -60,12 +62,17 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of wrk: requests per second, latencies in milliseconds, answers that were no 2xx or 3xx."""
+    """One run of wrk: requests per second, latencies in milliseconds, answers that were no 2xx or 3xx.
+
+    `cpu` is the processor time that the server and its children took per request, in microseconds: on a machine that
+    does other work too it is the steadiest of the figures.
+    """
 
     rate: float
     p50: float
     p99: float
     errors: int
+    cpu: float
 
 
 def contestants(options: argparse.Namespace) -> list[Contestant]:
@@ -147,8 +154,8 @@ def prepare(folder: Path) -> Bench:
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant, bench: Bench) -> Iterator[str]:
-    """The contestant's URL while it serves; its whole process group is ended afterwards."""
+def running(contestant: Contestant, bench: Bench) -> Iterator[tuple[str, int]]:
+    """The contestant's URL and process while it serves; its whole process group is ended afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -165,7 +172,7 @@ def running(contestant: Contestant, bench: Bench) -> Iterator[str]:
         try:
             url = f"http://127.0.0.1:{port}{contestant.path}"
             _await(process, contestant, bench, url, Path(log.name))
-            yield url
+            yield url, process.pid
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -194,11 +201,13 @@ def _await(process: subprocess.Popen[bytes], contestant: Contestant, bench: Benc
         raise SystemExit(f"{contestant.name} answers {answer[:200]!r}, expected {bench.expected}")
 
 
-def measure(url: str, contestant: Contestant, bench: Bench, options: argparse.Namespace) -> list[Measured]:
+def measure(
+    url: str, process: int, contestant: Contestant, bench: Bench, options: argparse.Namespace
+) -> list[Measured]:
     """`--runs` runs of wrk after one to warm up."""
     script = bench.folder / "post.lua"
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in contestant.headers.items())
-    script.write_text(f'wrk.method = "POST"\n{headers}\nwrk.body = [[{contestant.body(bench.row)}]]\n')
+    script.write_text(f'wrk.method = "POST"\n{headers}\nwrk.body = [==[{contestant.body(bench.row)}]==]\n')
     runs = []
     for seconds in (2, *[options.seconds] * options.runs):
         command = [
@@ -213,21 +222,39 @@ def measure(url: str, contestant: Contestant, bench: Bench, options: argparse.Na
             "-s",
             str(script),
         ]
+        before = _processor_seconds(process)
         done = subprocess.run([*command, url], check=True, capture_output=True, text=True)
-        runs.append(_read(done.stdout))
+        runs.append(_read(done.stdout, _processor_seconds(process) - before))
     return runs[1:]
 
 
-def _read(text: str) -> Measured:
+def _processor_seconds(process: int) -> float:
+    server = psutil.Process(process)
+    total = 0.0
+    for each in (server, *server.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += sum(each.cpu_times()[:2])
+    return total
+
+
+def _read(text: str, processor_seconds: float) -> Measured:
     def milliseconds(percent: str) -> float:
         found = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", text)
         assert found, text
         return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    count = re.search(r"(\d+) requests in", text)
     assert rate, text
+    assert count, text
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    return Measured(float(rate[1]), milliseconds("50"), milliseconds("99"), int(errors[1]) if errors else 0)
+    return Measured(
+        float(rate[1]),
+        milliseconds("50"),
+        milliseconds("99"),
+        int(errors[1]) if errors else 0,
+        1e6 * processor_seconds / max(1, int(count[1])),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -242,18 +269,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not shutil.which("wrk"):
         print("serving: skipped, wrk is not installed (Debian: apt-get install wrk)", file=sys.stderr)
         return
-    print("server,connections,requests_per_second,p50_ms,p99_ms,errors", flush=True)
+    print("server,connections,requests_per_second,p50_ms,p99_ms,cpu_us_per_request", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare(Path(folder))
         for contestant in contestants(options):
             if contestant.missing:
                 print(f"{contestant.name}: skipped, {contestant.missing}", file=sys.stderr)
                 continue
-            with running(contestant, bench) as url:
-                runs = measure(url, contestant, bench, options)
-            rate, p50, p99 = (statistics.median(getattr(run, name) for run in runs) for name in ("rate", "p50", "p99"))
-            errors = sum(run.errors for run in runs)
-            print(f"{contestant.name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f},{errors}", flush=True)
+            with running(contestant, bench) as (url, process):
+                runs = measure(url, process, contestant, bench, options)
+            names = ("rate", "p50", "p99", "cpu")
+            rate, p50, p99, cpu = (statistics.median(getattr(run, name) for run in runs) for name in names)
+            if errors := sum(run.errors for run in runs):
+                raise SystemExit(f"{contestant.name}: {errors} answers were errors; its figures mean nothing")
+            print(f"{contestant.name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f},{cpu:.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -43,26 +44,11 @@ class Server:
             if address != self._address:
                 self._address, self._clients = address, {}
             if service not in self._clients:
-                self._clients[service] = self._create(service)
+                paper = self._paper
+                self._clients[service] = create_client(
+                    service, paper["region"], self._address, paper["access_key"], paper["secret_key"]
+                )
             return self._clients[service]
-
-    def _create(self, service: str) -> Any:
-        return botocore.session.Session().create_client(
-            service,
-            region_name=self._paper["region"],
-            endpoint_url=self._address,
-            aws_access_key_id=self._paper["access_key"],
-            aws_secret_access_key=self._paper["secret_key"],
-            config=Config(
-                connect_timeout=5,
-                read_timeout=READ_TIMEOUT,
-                max_pool_connections=16,
-                retries={"total_max_attempts": 1},
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
 
     def insist(self, attempt: Callable[[], Result], *, stubborn: bool = False) -> Result:
         """Calls `attempt` again and again while the server is away or answers 5xx, and returns its result.
@@ -96,6 +82,32 @@ class Server:
             return answer
 
         return self.insist(attempt, stubborn=stubborn)
+
+
+@functools.cache
+def _session() -> Any:
+    """One session keeps the services' models for all clients, and for agents that are forked from a nursery."""
+    return botocore.session.Session()
+
+
+def create_client(service: str, region: str, address: str, access_key: str, secret_key: str) -> Any:
+    """A botocore client that tries once: repeating is `Server.insist`'s."""
+    return _session().create_client(
+        service,
+        region_name=region,
+        endpoint_url=address,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=READ_TIMEOUT,
+            max_pool_connections=16,
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
 
 
 def passing(error: Exception) -> bool:

@@ -20,7 +20,9 @@ from typing import Any
 from sagesmith.algorithms.base import Algorithm
 
 # The interface itself and what algorithms share: modules here that are no algorithm and need not be looked into.
-_INTERFACE = frozenset({"arrays", "base", "declarations", "estimator", "hyperparameters", "nets", "responding", "run", "scikit"})
+_INTERFACE = frozenset(
+    {"arrays", "base", "declarations", "estimator", "hyperparameters", "nets", "responding", "run", "scikit"}
+)
 
 
 def modules() -> list[str]:

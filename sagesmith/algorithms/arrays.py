@@ -1,4 +1,4 @@
-"""What Python callers hand to `fit` and `predict`, checked: errors in scikit-learn's words, so that its tools know them."""
+"""What Python callers hand to `fit` and `predict`, checked, with errors in scikit-learn's words."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def check_names(seen: np.ndarray | None, given: np.ndarray | None, owner: str) -
     if seen is None and given is not None:
         warnings.warn(f"X has feature names, but {owner} was fitted without feature names", stacklevel=4)
     elif seen is not None and given is None:
-        warnings.warn(
-            f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=4
-        )
+        warnings.warn(f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=4)
     elif seen is not None and given is not None and list(seen) != list(given):
         raise ValueError(_names_differ(list(seen), list(given)))
 

@@ -43,7 +43,9 @@ class Algorithm(Estimator):
     distributed: ClassVar[bool] = False  # several hosts may train one model
     incremental: ClassVar[bool] = False  # takes a `model` channel
     example: ClassVar[Mapping[str, Any]] = {}  # small hyperparameters for the conformance kit and the docs
-    exceptions: ClassVar[Mapping[str, str]] = {}  # check of testing.check_algorithm or scikit-learn → why it cannot hold
+    exceptions: ClassVar[
+        Mapping[str, str]
+    ] = {}  # check of testing.check_algorithm or scikit-learn → why it cannot hold
 
     # -- written by the subclass -------------------------------------------------------------------------------
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
@@ -200,5 +202,6 @@ __all__ = [
     "Request",
     "RequestError",
     "Response",
+    "Role",
     "Streaming",
 ]

@@ -46,7 +46,7 @@ class Estimator:
             self._store(values)
 
         __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        cls.__init__ = __init__  # type: ignore[method-assign]
+        cls.__init__ = __init__  # type: ignore[method-assign,assignment]
 
     def _store(self, values: Mapping[str, Any]) -> None:
         given = {self._attribute(name, TypeError): value for name, value in values.items()}
@@ -133,7 +133,7 @@ class Estimator:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The parsed hyperparameters by attribute: what `train` and `check` read (constructor values stay untouched)."""
+        """The parsed hyperparameters by attribute: what `train` reads (the constructor's values stay as they are)."""
         if "_settings" not in vars(self):
             self.validate()
         return self._settings
@@ -225,9 +225,7 @@ class Estimator:
             X = arrays.checked_features(X, owner, self.takes_missing)
             expected = getattr(self, "n_features_in_", None)
             if expected is not None and X.shape[1] != expected:
-                raise ValueError(
-                    f"X has {X.shape[1]} features, but {owner} is expecting {expected} features as input"
-                )
+                raise ValueError(f"X has {X.shape[1]} features, but {owner} is expecting {expected} features as input")
             X = Channel.of("predict", X)
         return self.infer(X.read(), **options)
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
+_NONE: tuple[Any, ...] = (types.NoneType,)
+
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
 
@@ -178,7 +180,7 @@ def parse_as(annotation: Any, value: Any) -> Any:
         return _parse_union(annotation, arguments, value)
     if origin is Literal:
         for choice in arguments:
-            if value == choice and isinstance(value, bool) == isinstance(choice, bool) or str(value) == str(choice):
+            if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or str(value) == str(choice):
                 return choice
         raise ValueError(_describe(annotation))
     if origin in (list, tuple):
@@ -195,7 +197,7 @@ def _parse_union(annotation: Any, arguments: tuple[Any, ...], value: Any) -> Any
     # Literals first: "auto" must not be taken by str, nor "1" by a wider type before a narrower one.
     ordered = sorted(arguments, key=lambda a: (typing.get_origin(a) is not Literal, a is str))
     for argument in ordered:
-        if argument is type(None):
+        if argument in _NONE:
             if value is None:
                 return None
             continue
@@ -211,7 +213,9 @@ def _parse_list(annotation: Any, arguments: tuple[Any, ...], value: Any) -> list
         text = value.strip()
         if text.startswith("(") and text.endswith(")"):  # a tuple's text, as in monotone_constraints="(1,0,-1)"
             text = text[1:-1].strip()
-        value = _parse_json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+        value = (
+            _parse_json(text) if text.startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+        )
     if not isinstance(value, (list, tuple)):
         raise ValueError(_describe(annotation))
     item = arguments[0] if arguments else str

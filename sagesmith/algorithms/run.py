@@ -17,6 +17,7 @@ class Run:
     Attributes:
         host, hosts: this host's name and all of them, sorted; `hosts[0]` is the master, the only one that saves.
         threads: processors that this host may use.
+        gpus: GPUs that this host may use.
         output: folder for files beside the model (becomes output.tar.gz); None: nowhere to leave them.
         checkpoints: folder that outlives the run, for checkpoints; None: checkpointing is not configured.
         initial_model: folder of an earlier model for incremental training; None: start afresh.
@@ -36,6 +37,7 @@ class Run:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
+        self.gpus = sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*"))
 
     @property
     def rank(self) -> int:
@@ -58,7 +60,9 @@ class Run:
         """A line that metrics are scraped from, printed as it is."""
         logger.info("%s", line)
 
-    def quality(self, name: str, value: float, kind: str = "loss", epoch: int | None = None, batch: int | None = None) -> None:
+    def quality(
+        self, name: str, value: float, kind: str = "loss", epoch: int | None = None, batch: int | None = None
+    ) -> None:
         """`#quality_metric: host=algo-1, epoch=0, train msd <loss>=0.1`; name is e.g. `train msd`."""
         where = "" if epoch is None else f", epoch={epoch}"
         where += "" if batch is None else f", batch={batch}"

@@ -9,10 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagesmith.algorithms.base import Algorithm
+    from sagesmith.algorithms.estimator import Estimator
 
 
-def tags(algorithm: Algorithm) -> Any:
+def tags(algorithm: Estimator) -> Any:
     """`sklearn.utils.Tags` for an algorithm, from its role."""
     from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags, TransformerTags
 
@@ -33,7 +33,7 @@ class NotFittedError(ValueError, AttributeError):
     """A model was asked before `fit` or `load`; scikit-learn's error of this name where scikit-learn is loaded."""
 
 
-def not_fitted(algorithm: Algorithm) -> Exception:
+def not_fitted(algorithm: Estimator) -> Exception:
     """The error for a model that has learnt nothing yet."""
     message = f"This {type(algorithm).__name__} instance is not fitted yet: call fit or load first."
     if "sklearn" not in sys.modules:

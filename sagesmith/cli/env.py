@@ -18,7 +18,6 @@ _ROLES = (
     ("TrainingJob", "RoleArn"),
     ("ProcessingJob", "RoleArn"),
     ("Model", "ExecutionRoleArn"),
-    ("EndpointConfig", "ExecutionRoleArn"),
     ("AutoMLJob", "RoleArn"),
     ("AutoMLJobV2", "RoleArn"),
     ("FeatureGroup", "RoleArn"),

@@ -28,7 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 PAYLOAD_BYTES = 6 << 20  # SageMaker's limit of a real-time request
 SMALL_BYTES = 16 << 10  # a body that may be answered on the event loop
 QUICK_SECONDS = 0.002  # and the time it may take there, by experience
-LEARNING = 0.1  # the weight of the newest time in that experience
+LEARNING = 0.05  # how far one time moves that experience
 
 logger = logging.getLogger("sagesmith.container")
 
@@ -168,8 +168,11 @@ class Application:
                 self._learn(time.perf_counter() - started)
 
     def _learn(self, seconds: float) -> None:
-        known = self._seconds
-        self._seconds = seconds if known == float("inf") else (1 - LEARNING) * known + LEARNING * seconds
+        """Moves the experience a step towards the median, so that a computer that stalls now and then is forgiven."""
+        if self._seconds == float("inf"):
+            self._seconds = seconds
+        else:
+            self._seconds *= 1 + LEARNING if seconds > self._seconds else 1 - LEARNING
 
 
 def _error(status: int, message: str) -> Response:

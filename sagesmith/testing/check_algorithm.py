@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,11 @@ def check_declarations(algorithm: type[Algorithm], sample: Sample) -> None:
     """Names, channels, content types, docs of every hyperparameter."""
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", algorithm.name), f"name {algorithm.name!r} is no lower-case word"
     assert algorithm.images, "no image"
-    assert algorithm.accepts and algorithm.returns, "no content types of requests and responses"
+    assert algorithm.accepts, "no content types of requests"
+    assert algorithm.returns, "no content types of responses"
     assert "train" in [channel.name for channel in algorithm.channels if channel.required], "no required channel train"
-    assert algorithm.__doc__ and algorithm.example, "no docstring or no example"
+    assert algorithm.__doc__, "no docstring"
+    assert algorithm.example, "no example"
     for parameter in algorithm.hyperparameters.values():
         assert parameter.doc, f"hyperparameter {parameter.name} says nothing"
         if not parameter.required and parameter.default is not None:
@@ -124,16 +127,16 @@ def check_bad_hyperparameters(algorithm: type[Algorithm], sample: Sample) -> Non
     """Values out of range are refused by name before any data is read, in the constructor's and SageMaker's form."""
     for attribute, parameter in algorithm.hyperparameters.items():
         for value in bad_values(parameter):
-            error = _refusal(lambda a=attribute, v=value: algorithm(**{**algorithm.example, a: v}).validate())
+            error = _refusal(algorithm(**{**algorithm.example, attribute: value}).validate)
             assert error is not None, f"{parameter.name}={value!r} was accepted"
             assert parameter.name in str(error), f"the error for {parameter.name}={value!r} does not name it: {error}"
-    error = _refusal(lambda: algorithm.from_strings({**strings(algorithm), "no_such_key": "1"}))
-    assert error is not None and "no_such_key" in str(error), "an unknown key must be refused by name"
+    error = _refusal(partial(algorithm.from_strings, {**strings(algorithm), "no_such_key": "1"}))
+    assert "no_such_key" in str(error), "an unknown key must be refused by name"
     for parameter in algorithm.hyperparameters.values():
         if parameter.required:
             rest = {name: value for name, value in strings(algorithm).items() if name != parameter.name}
-            error = _refusal(lambda rest=rest: algorithm.from_strings(rest))
-            assert error is not None and parameter.name in str(error), f"missing {parameter.name} must be refused"
+            error = _refusal(partial(algorithm.from_strings, rest))
+            assert parameter.name in str(error), f"missing {parameter.name} must be refused by name"
 
 
 def strings(algorithm: type[Algorithm]) -> dict[str, str]:
@@ -155,12 +158,8 @@ def check_parameters(algorithm: type[Algorithm], sample: Sample) -> None:
     twin = algorithm(**model.get_params())
     twin.set_params(**model.get_params())
     assert twin.get_params() == model.get_params()
-    try:
-        model.set_params(no_such_key=1)
-    except ValueError as error:
-        assert "no_such_key" in str(error)
-    else:
-        raise AssertionError("set_params accepted an unknown name")
+    error = _error_of(lambda: model.set_params(no_such_key=1), ValueError)
+    assert "no_such_key" in str(error), "set_params accepted an unknown name, or did not name it"
 
 
 def check_kinds_of_arrays(algorithm: type[Algorithm], sample: Sample) -> None:
@@ -225,12 +224,8 @@ def check_refit_forgets(algorithm: type[Algorithm], sample: Sample) -> None:
 
 def check_not_fitted(algorithm: type[Algorithm], sample: Sample) -> None:
     """A model that has not been trained says so."""
-    try:
-        algorithm(**algorithm.example).predict(sample.X)
-    except ValueError as error:
-        assert "fit" in str(error)
-    else:
-        raise AssertionError("predict worked without fit")
+    error = _error_of(lambda: algorithm(**algorithm.example).predict(sample.X), ValueError)
+    assert "fit" in str(error), f"predict without fit: {error}"
 
 
 def check_save_and_load(algorithm: type[Algorithm], sample: Sample) -> None:
@@ -283,7 +278,8 @@ def check_responses(algorithm: type[Algorithm], sample: Sample) -> None:
     for content_type, body in bodies(algorithm, sample.X[:3]):
         for accept in algorithm.returns:
             response = model.respond(Request(body, content_type, accept))
-            assert response.status == 200 and response.body, f"{content_type} to {accept}: {response}"
+            assert response.status == 200, f"{content_type} to {accept}: {response}"
+            assert response.body, f"{content_type} to {accept}: no body"
             assert response.content_type.split(";")[0] == accept, f"asked {accept}, got {response.content_type}"
             if accept == "application/json":
                 rows = json.loads(response.body)[algorithm.answer_key]
@@ -323,11 +319,14 @@ def check_bad_requests(algorithm: type[Algorithm], sample: Sample) -> None:
 
 
 def _status(model: Algorithm, request: Request) -> int:
+    error = None
     try:
         return model.respond(request).status
-    except RequestError as error:
-        assert 400 <= error.status < 500 and str(error), f"status {error.status} for {request.body[:30]!r}"
-        return error.status
+    except RequestError as caught:
+        error = caught
+    assert 400 <= error.status < 500, f"status {error.status} for {request.body[:30]!r}"
+    assert str(error), f"status {error.status} without a word for {request.body[:30]!r}"
+    return error.status
 
 
 def fitted(algorithm: type[Algorithm], sample: Sample, run: Run | None = None) -> Algorithm:
@@ -353,22 +352,23 @@ def _same(actual: np.ndarray, expected: np.ndarray, what: str, exactly: bool = F
         assert np.allclose(actual, expected, rtol=1e-5, atol=1e-6), f"{what}: predictions differ"
 
 
-def _refusal(call: Callable[[], Any]) -> HyperparameterError | None:
+def _refusal(call: Callable[[], Any]) -> Exception | None:
+    return _error_of(call, HyperparameterError)
+
+
+def _error_of(call: Callable[[], Any], kind: type[Exception]) -> Exception | None:
     try:
         call()
-    except HyperparameterError as error:
+    except kind as error:
         return error
     return None
 
 
 def _expect_value_error(call: Callable[[], Any], what: str) -> None:
     with _quiet():
-        try:
-            call()
-        except ValueError as error:
-            assert str(error), f"{what}: an error without words"
-            return
-    raise AssertionError(f"{what} was loaded")
+        error = _error_of(call, ValueError)
+    assert error is not None, f"{what} was loaded"
+    assert str(error), f"{what}: an error without words"
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_it_serves_until_it_is_stopped(server, serve):
     last = agent.wait()
     assert [name for name, _ in last["phases"]] == ["Starting", "Downloading", "InService", "Stopping", "Exited"]
     assert (last["stopped"], last["exit"], agent.process.returncode) == (True, 0, 0)
-    assert server.messages("AllTraffic/i-1") == ["serving weights"]
+    assert server.messages("AllTraffic/i-1")[0] == "serving weights"
 
 
 def test_a_server_process_that_dies_is_started_again(server, serve):

@@ -59,7 +59,9 @@ def test_gzip_is_unpacked_on_the_way(server, feed):
     assert read(0) == content + b"ab"
 
 
-@pytest.mark.parametrize(("data", "text"), [(b"plain", "not a gzip file"), (gzip.compress(b"x" * 99)[:-9], "truncated")])
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"plain", "not a gzip file"), (gzip.compress(b"x" * 99)[:-9], "truncated")]
+)
 def test_bad_gzip_ends_the_pipe_with_a_reason(server, feed, data, text):
     server.objects["in/d/1"] = data
     feeder, read = feed(CompressionType="Gzip")

@@ -55,6 +55,31 @@ def test_it_keeps_the_contract(runs, paper):
     check_engine(lambda: LocalEngine(runs), paper)
 
 
+def test_it_keeps_the_contract_with_a_nursery(runs, paper):
+    check_engine(lambda: LocalEngine(runs, nursery=True), paper)
+
+
+@pytest.mark.kill
+def test_agents_outlive_the_nursery_and_start_without_it(runs, paper):
+    engine, first, second = LocalEngine(runs, nursery=True), gang_of(paper, FOREVER), gang_of(paper, "")
+    engine.launch(first)
+    agent = psutil.Process(agent_pid(runs, first.run))
+    assert "sagesmith.agent.nursery" in agent.cmdline()
+    os.kill(engine._nursery.pid, signal.SIGKILL)
+    assert engine.launch(second)
+    assert wait_for(engine, second.run, State.EXITED, State.LOST).codes == {"algo-1": 0}
+    assert engine.probe(first.run).state is State.RUNNING
+    engine.stop(first.run, 20)
+    assert wait_for(engine, first.run, State.EXITED).codes == {"algo-1": 0}
+
+
+def test_a_nursery_ends_with_its_engine(runs):
+    engine = LocalEngine(runs, nursery=True)
+    process = psutil.Process(engine._nursery.pid)
+    del engine
+    assert process.wait(20) == 0
+
+
 def test_papers_hold_keys_and_are_readable_by_their_owner_alone(runs, paper):
     gang = gang_of(paper, "")
     engine = LocalEngine(runs)
@@ -87,7 +112,10 @@ def test_jobs_wait_for_room_and_endpoints_do_not(runs, paper):
 
 @pytest.mark.kill
 def test_a_killed_agent_is_lost_and_its_job_does_not_go_on(runs, paper):
-    engine, gang = LocalEngine(runs), gang_of(paper, "import subprocess; subprocess.Popen(['sleep', '600'])\n" + FOREVER)
+    engine, gang = (
+        LocalEngine(runs),
+        gang_of(paper, "import subprocess; subprocess.Popen(['sleep', '600'])\n" + FOREVER),
+    )
     engine.launch(gang)
     job = job_pid(runs, gang.run)
     while not (children := psutil.Process(job).children()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import socket
@@ -59,7 +61,7 @@ def test_health_needs_no_signature(server: RunningServer) -> None:
     answer = raw(server, b"GET /_sagesmith/health HTTP/1.1\r\nhost: x\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == "ok"
-    assert raw(server, b"GET /_other HTTP/1.1\r\nhost: x\r\n\r\n").startswith(b"HTTP/1.1 404")
+    assert raw(server, b"GET /_sagesmith/other HTTP/1.1\r\nhost: x\r\n\r\n").startswith(b"HTTP/1.1 404")
 
 
 def test_every_answer_has_a_request_id_a_date_and_a_length(server: RunningServer) -> None:
@@ -354,14 +356,14 @@ def test_without_signature_checks_any_key_will_do_on_loopback_only(tmp_path: Pat
     with running_server(tmp_path, process=False, engine="none", auth=False) as server:
         anybody = server.client("sagemaker", key=Key("test", "test", ""))
         assert anybody.list_models()["Models"] == []
-    with pytest.raises(ValueError, match="only listen on loopback, not on 0.0.0.0"):
+    with pytest.raises(ValueError, match=r"only listen on loopback, not on 0\.0\.0\.0"):
         serve(Config(data=tmp_path, host="0.0.0.0", auth=False))
 
 
 def test_one_server_per_data_folder(tmp_path: Path) -> None:
-    with Server(Config(data=tmp_path, port=0, engine="none")):
-        with pytest.raises(OSError, match=f"another server \\(process {os.getpid()}\\) runs on the data folder"):
-            Server(Config(data=tmp_path, port=0, engine="none")).__enter__()
+    held = f"another server \\(process {os.getpid()}\\) runs on the data folder"
+    with Server(Config(data=tmp_path, port=0, engine="none")), pytest.raises(OSError, match=held):
+        Server(Config(data=tmp_path, port=0, engine="none")).__enter__()
     with Server(Config(data=tmp_path, port=0, engine="none")) as server:
         assert server.address.startswith("http://127.0.0.1:")
 
@@ -418,3 +420,50 @@ def test_a_put_with_expect_is_told_to_continue_at_once(server: RunningServer) ->
 def test_a_put_that_may_not_be_is_refused_before_its_body_is_read(server: RunningServer) -> None:
     answer = raw(server, b"PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 403")
+
+
+def test_signed_chunks_are_verified_with_the_requests_own_key(server: RunningServer) -> None:
+    server.client("s3").create_bucket(Bucket="chunks")
+    assert chunked_put(server, b"good", tampered=False).startswith(b"HTTP/1.1 200")
+    assert server.client("s3").get_object(Bucket="chunks", Key="k")["Body"].read() == b"good"
+    answer = chunked_put(server, b"evil", tampered=True)
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert b"SignatureDoesNotMatch" in answer
+    assert server.client("s3").get_object(Bucket="chunks", Key="k")["Body"].read() == b"good"
+
+
+def chunked_put(server: RunningServer, data: bytes, *, tampered: bool) -> bytes:
+    """A PUT with STREAMING-AWS4-HMAC-SHA256-PAYLOAD, as the SDKs for Java and Go write it."""
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    scope = f"{moment[:8]}/us-east-1/s3/aws4_request"
+    host = server.address.removeprefix("http://")
+    headers = {
+        "host": host,
+        "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        "x-amz-date": moment,
+        "x-amz-decoded-content-length": str(len(data)),
+    }
+    signed = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    canonical = f"PUT\n/chunks/k\n\n{lines}\n{signed}\n{headers['x-amz-content-sha256']}"
+    key = f"AWS4{server.key.secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+
+    def sign(text: str) -> str:
+        return hmac.digest(key, text.encode(), "sha256").hex()
+
+    def sha256(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    seed = previous = sign(f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{sha256(canonical.encode())}")
+    body = b""
+    for chunk in (data, b""):
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{moment}\n{scope}\n{previous}\n{sha256(b'')}\n{sha256(chunk)}"
+        previous = sign(text)
+        shown = chunk[::-1] if tampered else chunk
+        body += f"{len(chunk):x};chunk-signature={previous}\r\n".encode() + shown + b"\r\n"
+    credential = f"AWS4-HMAC-SHA256 Credential={server.key.id}/{scope}, SignedHeaders={signed}, Signature={seed}"
+    fields = {**headers, "authorization": credential, "content-encoding": "aws-chunked", "content-length": len(body)}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return raw(server, f"PUT /chunks/k HTTP/1.1\r\n{head}\r\n".encode() + body)

@@ -76,5 +76,3 @@ def test_a_server_on_another_server(server: RunningServer, tmp_path: Path) -> No
         got = client.get_object(Bucket="front-bucket", Key="a/b", Range="bytes=2-4")
         assert (got["Body"].read(), got["Metadata"]) == (b"rou", {"n": "1"})
         client.close()
-
-

@@ -80,8 +80,8 @@ class XGBoost(Algorithm):
     incremental = True
     example = {"num_round": 5, "objective": "reg:squarederror", "max_depth": 3}
     exceptions = {
-        "check_sample_weight_equivalence_on_dense_data": "multi:softprob sums float32 gradients: equal to 7 digits only",
-        "check_sample_weight_equivalence_on_sparse_data": "multi:softprob sums float32 gradients: equal to 7 digits only",
+        "check_sample_weight_equivalence_on_dense_data": "multi:softprob sums float32 gradients: 7 equal digits",
+        "check_sample_weight_equivalence_on_sparse_data": "multi:softprob sums float32 gradients: 7 equal digits",
     }
 
     num_round: int = hp("rounds of boosting", ge=1, tunable=_linear(1, 4000))
@@ -241,6 +241,7 @@ class XGBoost(Algorithm):
     def load(cls, folder: Path) -> Self:
         """A model written by `save`, or by xgboost or SageMaker's container as UBJSON or JSON; never a pickle."""
         from sagesmith.algorithms.xgboost.artifact import load
+        from sagesmith.algorithms.xgboost.prediction import describe
 
         boosters, ours = load(folder)
         parameters = {k: v for k, v in ours.get("hyperparameters", {}).items() if k in cls.hyperparameters}
@@ -252,9 +253,7 @@ class XGBoost(Algorithm):
             model.feature_names_in_ = np.asarray(ours["feature_names"], dtype=object)
         if "classes" in ours:
             model.classes_ = np.asarray(ours["classes"])
-        from sagesmith.algorithms.xgboost.prediction import describe
-
-        model.objective = describe(boosters[0])[0]
-        model.num_class = describe(boosters[0])[1] or None
+        objective, classes = describe(boosters[0])
+        model.set_params(objective=objective, num_class=classes or None)
         model.keep(boosters)
         return model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +84,13 @@ def read(path: Path) -> xgboost.Booster:
     content = path.read_bytes()
     if content[:1] == b"\x80" or content.startswith(b"ccopy_reg"):
         raise ValueError(
-            f"{path} is a Python pickle, which may run any code and is not loaded; load it where you trust it and write "
-            "it with Booster.save_model"
+            f"{path} is a Python pickle, which may run any code and is not loaded; load it where you trust it and "
+            "write it with Booster.save_model"
         )
     if content[:1] != b"{":
-        raise ValueError(f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 can convert the old binary form")
+        raise ValueError(
+            f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 converts older ones"
+        )
     try:
         return xgboost.Booster(model_file=bytearray(content))
     except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
@@ -99,7 +102,7 @@ def first_line(error: BaseException) -> str:
     text = str(error).strip().split("\nStack trace")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
-    return line.split(": ", 1)[-1] if line.startswith("[") and ".c" in line.split(": ", 1)[0] else line
+    return re.sub(r"^\[\d+:\d+:\d+\] \S+: ", "", line)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ KEEP = 5
 History = Mapping[str, Mapping[str, list[float]]]
 
 
-class RoundLine(TrainingCallback):
+class RoundLine(TrainingCallback):  # type: ignore[misc]
     """`[0]<TAB>train-rmse:8.12345<TAB>validation-rmse:8.23456`, the line that metrics are scraped from."""
 
     def __init__(self, run: Run, first: int, total: int) -> None:
@@ -29,7 +29,9 @@ class RoundLine(TrainingCallback):
         self.run, self.first, self.total = run, first, total
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: History) -> bool:
-        fields = [f"\t{data}-{name}:{values[-1]:.5f}" for data, log in evals_log.items() for name, values in log.items()]
+        fields = [
+            f"\t{data}-{name}:{values[-1]:.5f}" for data, log in evals_log.items() for name, values in log.items()
+        ]
         number = epoch + self.first
         if self.run.is_master:
             self.run.metric_line(f"[{number}]{''.join(fields)}")
@@ -37,7 +39,7 @@ class RoundLine(TrainingCallback):
         return False
 
 
-class EarlyStopping(TrainingCallback):
+class EarlyStopping(TrainingCallback):  # type: ignore[misc]
     """Ends training after `rounds` rounds without progress on validation and keeps the rounds up to the best.
 
     The best score and round are kept in the model's attributes, so that a resumed run goes on counting.
@@ -55,13 +57,15 @@ class EarlyStopping(TrainingCallback):
         scores = evals_log["validation"]
         if self.metric is None:
             self.metric = list(scores)[-1]
-            self.run.log("No metric was named for early stopping; using the objective's own, validation:%s", self.metric)
+            self.run.log(
+                "No metric was named for early stopping; using the objective's own, validation:%s", self.metric
+            )
         score, number = scores[self.metric][-1], self.start + epoch
         best = model.attr("best_score")
         better = best is None or (score > float(best) if metrics.is_maximized(self.metric) else score < float(best))
         if better:
             model.set_attr(best_score=repr(score), best_iteration=str(number))
-        return number - int(model.attr("best_iteration") or 0) >= self.rounds
+        return bool(number - int(model.attr("best_iteration") or 0) >= self.rounds)
 
     def after_training(self, model: xgboost.Booster) -> xgboost.Booster:
         best = model.attr("best_iteration")
@@ -73,7 +77,7 @@ class EarlyStopping(TrainingCallback):
         return kept
 
 
-class Checkpoints(TrainingCallback):
+class Checkpoints(TrainingCallback):  # type: ignore[misc]
     """Writes `xgboost-checkpoint.<round>` after every round and keeps the newest five.
 
     SageMaker's uploader marks a file being uploaded by `<name>.sagemaker-uploading` and one done by
@@ -124,7 +128,7 @@ def newest(folder: Path | None, run: Run) -> tuple[xgboost.Booster | None, int]:
     return None, 0
 
 
-class ModelOnDisk(TrainingCallback):
+class ModelOnDisk(TrainingCallback):  # type: ignore[misc]
     """Rewrites the model every round (save_model_on_termination), so that a stopped job leaves a usable one."""
 
     def __init__(self, path: Path) -> None:
@@ -137,7 +141,7 @@ class ModelOnDisk(TrainingCallback):
         return False
 
 
-class StopFromOutside(TrainingCallback):
+class StopFromOutside(TrainingCallback):  # type: ignore[misc]
     """Ends training after the round in which the job was asked to stop, on all hosts in the same round."""
 
     def __init__(self, run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xgboost
@@ -13,6 +13,7 @@ from scipy import sparse
 
 from sagesmith.algorithms.xgboost import matrix, metrics
 from sagesmith.formats.batch import Batch
+from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.xgboost.hosts import Gang
@@ -57,12 +58,12 @@ def cross_validate(plan: Plan, gang: Gang, initial: xgboost.Booster | None) -> l
 def _together(train: Batch, validation: Batch | None) -> Batch:
     if validation is None:
         return train
-    stack = sparse.vstack if train.is_sparse or validation.is_sparse else np.vstack
-    features = stack([train.features, validation.features])
+    stack: Any = sparse.vstack if train.is_sparse or validation.is_sparse else np.vstack
+    features: Any = stack([train.features, validation.features])
     features = features.tocsr() if sparse.issparse(features) else features
     weights = [np.ones(len(b), np.float32) if b.weight is None else b.weight for b in (train, validation)]
     weighted = train.weight is not None or validation.weight is not None
-    label = np.concatenate([train.label, validation.label])  # type: ignore[list-item]
+    label = np.concatenate([train.label, validation.label])
     return replace(train, features=features, label=label, weight=np.concatenate(weights) if weighted else None)
 
 
@@ -71,8 +72,6 @@ def _split(rows: Batch, plan: Plan, repeat: int, by_class: bool) -> Iterator[tup
     assert rows.label is not None
     folds, count = int(plan.settings["kfold"]), len(rows)
     if count < folds:
-        from sagesmith.formats.errors import DataError
-
         raise DataError(f"Cannot have number of folds _kfold={folds} greater than the number of rows {count}")
     random = np.random.default_rng([abs(int(plan.settings["seed"])), repeat])
     order = random.permutation(count)

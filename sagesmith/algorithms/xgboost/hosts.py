@@ -7,6 +7,8 @@ empty matrix, since it alone saves.
 from __future__ import annotations
 
 import json
+import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,11 @@ from xgboost import collective
 
 from sagesmith.algorithms.base import HyperparameterError
 from sagesmith.algorithms.run import Run
+from sagesmith.algorithms.xgboost import callbacks
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.errors import DataError
+
+_HEADER = struct.Struct(">IQ")  # the tracker's port, rounds behind the checkpoint
 
 
 class Gang:
@@ -35,15 +40,28 @@ class Gang:
         anyone_validates = any(each["validation"][0] for each in everyone)
         self.validation = _widened(validation, self.width) if anyone_validates else None
         self._tracker: Any = None
-        self._port = self._open_tracker() if len(run.hosts) > 1 else 0
+        self._port = 0
+        self._checkpoint: tuple[xgboost.Booster | None, int] | None = None
+        if len(run.hosts) > 1:
+            self._open()
 
-    def _open_tracker(self) -> int:
-        if len(self.members) > 1 and self.run.is_master:
-            self._tracker = xgboost.tracker.RabitTracker(len(self.members), self.run.address, sortby="task")
-            self._tracker.start()
-            arguments = self._tracker.worker_args()
-            return int(self.run.gather(str(arguments["dmlc_tracker_port"]).encode())[0])
-        return int(self.run.gather(b"0")[0])
+    def _open(self) -> None:
+        """The first host starts the tracker and tells the others its port, and its checkpoint: theirs may differ.
+
+        Told through `run.gather`, since xgboost's own broadcast would unpickle what arrives.
+        """
+        message = b""
+        if self.run.is_master:
+            if len(self.members) > 1:
+                self._tracker = xgboost.tracker.RabitTracker(len(self.members), self.run.address, sortby="task")
+                self._tracker.start()
+                self._port = int(self._tracker.worker_args()["dmlc_tracker_port"])
+            booster, done = callbacks.newest(self.run.checkpoints, self.run)
+            message = _HEADER.pack(self._port, done) + (b"" if booster is None else bytes(booster.save_raw("ubj")))
+        told = self.run.gather(message)[0]
+        self._port, done = _HEADER.unpack_from(told)
+        raw = bytearray(told[_HEADER.size :])
+        self._checkpoint = (xgboost.Booster(model_file=raw) if raw else None, done)
 
     @property
     def alone(self) -> bool:
@@ -72,13 +90,9 @@ class Gang:
         else:
             collective.signal_error()  # the others fail at once instead of waiting for this host
 
-    def shared(self, booster: xgboost.Booster | None, done: int) -> tuple[xgboost.Booster | None, int]:
-        """The first host's checkpoint, on every host: their checkpoint folders need not be the same."""
-        if self.alone:
-            return booster, done
-        raw = collective.broadcast(None if booster is None else bytes(booster.save_raw("ubj")), 0)
-        done = int(collective.broadcast(done, 0))
-        return (None if raw is None else xgboost.Booster(model_file=bytearray(raw))), done
+    def newest(self, folder: Path | None) -> tuple[xgboost.Booster | None, int]:
+        """The newest checkpoint and the rounds behind it: the first host's where there are several."""
+        return self._checkpoint or callbacks.newest(folder, self.run)
 
     def refuse(self, what: str) -> None:
         """Raises HyperparameterError for what only one host can do."""

@@ -1,4 +1,4 @@
-"""From channels to rows for xgboost: which files may be read, what the columns mean, and clear errors where they do not fit."""
+"""From channels to rows for xgboost: which files may be read, what columns mean, clear errors where they do not fit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def check_channels(channels: Mapping[str, Channel], known: tuple[ChannelSpec, ..
         if name in ("train", "validation") and kind and kind not in CONTENT_TYPES:
             raise DataError(f"Channel {name}: content type {kind} is not in [{', '.join(CONTENT_TYPES)}]")
         if options.get("label_size", "1") != "1":
-            raise DataError(f"Channel {name}: label_size {options['label_size']} is not 1; XGBoost takes one label column")
+            raise DataError(
+                f"Channel {name}: label_size {options['label_size']} is not 1; XGBoost takes one label column"
+            )
 
 
 def media_type(content_type: str) -> tuple[str, dict[str, str]]:
@@ -78,7 +80,9 @@ def read(channel: Channel, settings: Mapping[str, Any], run: Run) -> Batch | Non
         wrong = None if values is None else ~np.isfinite(values) | (values < 0 if what == "weight" else False)
         if values is not None and wrong is not None and wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise DataError(f"Channel {channel.name}: the {what} of row {row + 1} is {values[row]:g}, expected a number")
+            raise DataError(
+                f"Channel {channel.name}: the {what} of row {row + 1} is {values[row]:g}, expected a number"
+            )
     if batch.weight is not None and not batch.weight.any():
         raise DataError(f"Channel {channel.name}: the weights of all rows are zero")
     if batch.width == 0:
@@ -133,7 +137,9 @@ def check_labels(label: np.ndarray, objective: str, classes: int | None, name: s
         return
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise DataError(f"Channel {name}: label {label[row]:g} of row {row + 1} is not {allowed}, which {objective} needs")
+        raise DataError(
+            f"Channel {name}: label {label[row]:g} of row {row + 1} is not {allowed}, which {objective} needs"
+        )
 
 
 def matrix(batch: Batch, objective: str, threads: int) -> xgboost.DMatrix:

@@ -1,4 +1,4 @@
-"""The metrics of the XGBoost container: which exist, which way is better, and those that xgboost itself does not compute.
+"""The metrics of the XGBoost container: which exist, which way is better, and those that xgboost does not compute.
 
 The container's own ones are computed here on class decisions with the right threshold (0.5 on a probability). The
 original compares transformed predictions with 0, which calls every row positive; that defect is not reproduced.
@@ -88,7 +88,7 @@ def split(metrics: Sequence[str], tuning_objective: str | None) -> tuple[list[st
 def labels_of(predictions: np.ndarray, objective: str) -> np.ndarray:
     """The class of each row, from what xgboost predicts for `objective`: (n,) int64."""
     if predictions.ndim == 2:
-        return predictions.argmax(axis=1)
+        return np.asarray(predictions.argmax(axis=1))
     if objective in ("binary:logistic", "reg:logistic"):
         return (predictions > 0.5).astype(np.int64)
     if objective == "binary:logitraw":
@@ -142,7 +142,7 @@ def _regression(name: str, truth: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
+    return np.asarray(np.divide(above, below, out=np.zeros(len(above)), where=below > 0))
 
 
 def _is_number(text: str) -> bool:

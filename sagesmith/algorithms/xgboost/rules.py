@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from sagesmith.algorithms.base import HyperparameterError
+from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.xgboost import metrics
 
 TREE_BUILDERS = ("grow_colmaker", "distcol", "grow_histmaker", "grow_skmaker", "grow_quantile_histmaker")
@@ -24,7 +24,14 @@ _STEERING = {
     "num_round", "csv_weights", "early_stopping_rounds", "eval_metric", "save_model_on_termination", "kfold",
     "num_cv_round", "tuning_objective_metric", "use_dask_gpu_training", "num_class", "objective",
 }  # fmt: skip
-_GONE = ("sketch_eps", "predictor", "single_precision_histogram", "deterministic_histogram", "dsplit", "prob_buffer_row")
+_GONE = (
+    "sketch_eps",
+    "predictor",
+    "single_precision_histogram",
+    "deterministic_histogram",
+    "dsplit",
+    "prob_buffer_row",
+)
 _DEFAULT_OBJECTIVE = "reg:squarederror"
 
 
@@ -90,15 +97,18 @@ def _check_updaters(settings: Mapping[str, Any]) -> None:
     builders = [updater for updater in chosen if updater in TREE_BUILDERS]
     if len(builders) != 1:
         raise HyperparameterError(
-            f"Hyperparameter updater: {','.join(chosen)} must hold exactly one tree builder of {', '.join(TREE_BUILDERS)}"
+            f"Hyperparameter updater: {','.join(chosen)} needs exactly one tree builder: {', '.join(TREE_BUILDERS)}"
         )
 
 
 def _check_constraints(settings: Mapping[str, Any]) -> None:
-    for name, methods in (("monotone_constraints", ("exact", "hist")), ("interaction_constraints", ("exact", "hist", "approx"))):
+    for name, methods in (
+        ("monotone_constraints", ("exact", "hist")),
+        ("interaction_constraints", ("exact", "hist", "approx")),
+    ):
         if settings[name] is not None and settings["tree_method"] not in (*methods, "gpu_hist"):
             raise HyperparameterError(
-                f"Hyperparameter {name}: tree_method must be one of {', '.join(methods)}, it is {settings['tree_method']}"
+                f"Hyperparameter {name}: tree_method must be one of {', '.join(methods)}, is {settings['tree_method']}"
             )
 
 
@@ -111,7 +121,9 @@ def check_gpu(settings: Mapping[str, Any], gpus: int) -> None:
     reasons = []
     for name, value in (("tree_method", "gpu_hist"), ("predictor", "gpu_predictor")):
         if settings[name] == value and not gpus:
-            reasons.append(f"Hyperparameter {name}: {value} needs a GPU and an xgboost built for it; this host has none")
+            reasons.append(
+                f"Hyperparameter {name}: {value} needs a GPU and an xgboost built for it; this host has none"
+            )
     if settings["use_dask_gpu_training"]:
         if not gpus:
             reasons.append("Dask GPU training (use_dask_gpu_training) needs at least one GPU; this host has none")
@@ -125,13 +137,11 @@ def check_gpu(settings: Mapping[str, Any], gpus: int) -> None:
         raise HyperparameterError("; ".join(reasons))
 
 
-def gpu_count() -> int:
-    """GPUs that the installed xgboost can use."""
+def usable_gpus(run: Run) -> int:
+    """GPUs of this host that the installed xgboost can use: none with the CPU build."""
     import xgboost
 
-    if not xgboost.build_info().get("USE_CUDA"):
-        return 0
-    return sum(1 for device in Path("/dev").glob("nvidia[0-9]*") if device.name.removeprefix("nvidia").isdigit())
+    return run.gpus if xgboost.build_info().get("USE_CUDA") else 0
 
 
 def translate(settings: Mapping[str, Any], defaults: Mapping[str, Any], threads: int) -> dict[str, Any]:
@@ -175,11 +185,15 @@ def announcements(settings: Mapping[str, Any], hosts: int) -> Iterator[str]:
         yield "Hyperparameter objective: reg:linear is now called reg:squarederror; training with that"
     if settings["tree_method"] == "gpu_hist":
         yield "Hyperparameter tree_method: gpu_hist is now called hist with device cuda; training with that"
+    if settings["use_dask_gpu_training"]:
+        yield "Dask is not used: each host trains on one GPU, and hosts join through xgboost's own collective"
+        if hosts > 1:
+            yield "Each host trains on the rows that it was given: use ShardedByS3Key, or rows count several times"
     if settings["sketch_eps"] is not None:
         if settings["tree_method"] == "approx":
-            yield f"Hyperparameter sketch_eps was replaced by max_bin; max_bin={_bins(settings['sketch_eps'])} unless set"
+            yield f"Hyperparameter sketch_eps is now max_bin; max_bin={_bins(settings['sketch_eps'])} unless set"
         else:
-            yield f"Hyperparameter sketch_eps has no effect with tree_method {settings['tree_method']}, only with approx"
+            yield f"Hyperparameter sketch_eps has effect only with approx, not {settings['tree_method']}"
     if settings["predictor"] != "auto":
         yield f"Hyperparameter predictor: {settings['predictor']} no longer exists; xgboost predicts where it trains"
     if settings["single_precision_histogram"]:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JSON, JSON_LINES, RECORDS, TEXT = "application/json", "application/jsonlines", "application/x-recordio-protobuf", "text/csv"
+JSON, JSON_LINES, RECORDS, TEXT = (
+    "application/json",
+    "application/jsonlines",
+    "application/x-recordio-protobuf",
+    "text/csv",
+)
 _ACCEPTED = (JSON, JSON_LINES, RECORDS, TEXT)
 _SNIFFED = 512  # characters of a CSV body that decide on its delimiter
 _SMALL = 16_384  # bytes up to which Python's own split beats starting a CSV reader
@@ -79,7 +84,9 @@ def _features(request: Request, width: int) -> Any:
             features = read_body(request.body, RECORDS if kind in RECORDIO else "text/libsvm").features
             return _shifted(features, width) if kind in LIBSVM else features
     except (DataError, ValueError, LookupError) as error:
-        raise RequestError(f"Loading data failed with Exception, please ensure data is in {kind} format: {error}", 415) from error
+        raise RequestError(
+            f"Loading data failed with Exception, please ensure data is in {kind} format: {error}", 415
+        ) from error
     allowed = ", ".join((TEXT, "text/libsvm", RECORDS))
     raise RequestError(f"Content-type {request.content_type} is not supported; supported are {allowed}", 415)
 
@@ -115,7 +122,7 @@ def sniffed(sample: str) -> str:
 
 def _small_csv(text: str, delimiter: str) -> np.ndarray:
     """Rows of a small body; an empty field is missing. Starting a CSV reader would take longer than this."""
-    rows = []
+    rows: list[list[float]] = []
     for number, line in enumerate(text.split("\n"), 1):
         fields = line.split(delimiter)
         try:

@@ -55,7 +55,7 @@ def train(algorithm: XGBoost, channels: Mapping[str, Channel], run: Run) -> None
     settings = algorithm.settings
     run.log("Running XGBoost Sagemaker in algorithm mode")
     matrix.check_channels(channels, algorithm.channels)
-    gpus = rules.gpu_count()
+    gpus = rules.usable_gpus(run)
     rules.check_gpu(settings, gpus)
     if gpus > 1:
         run.log("This host has %d GPUs; each host trains on one of them", gpus)
@@ -129,7 +129,11 @@ def _boosters(plan: Plan, gang: hosts.Gang, initial: xgboost.Booster | None) -> 
 
 
 def boost(
-    plan: Plan, evals: list[tuple[xgboost.DMatrix, str]], initial: xgboost.Booster | None, gang: hosts.Gang, part: str = ""
+    plan: Plan,
+    evals: list[tuple[xgboost.DMatrix, str]],
+    initial: xgboost.Booster | None,
+    gang: hosts.Gang,
+    part: str = "",
 ) -> xgboost.Booster:
     """One booster over `evals[0]`, resumed from the newest checkpoint where there is one.
 
@@ -142,7 +146,7 @@ def boost(
     """
     run, total = plan.run, int(plan.settings["num_round"])
     folder = run.checkpoints / part if run.checkpoints is not None else None
-    resumed, done = gang.shared(*(callbacks.newest(folder, run) if run.is_master else (None, 0)))
+    resumed, done = gang.newest(folder)
     if done:
         run.log("Resuming from checkpoint %d: %d rounds remain", done - 1, max(0, total - done))
     if resumed is not None and done >= total:
