@@ -187,6 +187,10 @@ def test_errors_reach_the_client_in_aws_shape(server: RunningServer) -> None:
     assert refused(Body=b"1" * (6 * 2**20 + 1))["ResponseMetadata"]["HTTPStatusCode"] in (400, 413)
     answer = runtime.invoke_endpoint(EndpointName="errors", Body=ROW, ContentType="text/csv", TargetVariant="v")
     assert answer["InvokedProductionVariant"] == "v"
+    assert server.stop() == 0
+    server.restart()
+    assert invocations(server, "errors") == 2, "what was counted is not lost when the server is stopped"
+    sagemaker = server.client("sagemaker")
     sagemaker.delete_endpoint(EndpointName="errors")
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="errors", WaiterConfig={"Delay": 1, "MaxAttempts": 90})
 
