@@ -28,7 +28,7 @@ from sagesmith.gateway.app import Gateway
 from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
-from sagesmith.services import load_rooms
+from sagesmith.services import load_rooms, runtime
 from sagesmith.services.catalogue import catalogue_of
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
@@ -91,6 +91,7 @@ class Server:
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
         self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
+        self._uvicorn.world = self.world
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
         reconciler.start()
@@ -109,9 +110,16 @@ class Server:
 class _Uvicorn(uvicorn.Server):
     """uvicorn would raise SIGTERM again once it has stopped, and so end the process before everything is closed."""
 
+    world: World
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends as uvicorn does, then hands over the invocation metrics that are still in memory."""
+        await super().shutdown(sockets)
+        await runtime.close(self.world)
 
 
 def _check(config: Config) -> None:
