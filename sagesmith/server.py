@@ -29,9 +29,11 @@ from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
 from sagesmith.services import load_rooms
+from sagesmith.services.catalogue import catalogue_of
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
 from sagesmith.store.objects import Objects
+from sagesmith.store.remote_objects import RemoteObjects
 
 log = logging.getLogger("sagesmith")
 
@@ -79,34 +81,37 @@ class Server:
         self.keys = Keys(config.keys_file)
         load_rooms()
         self.world = _world(config, self.keys, stack)
+        catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
         access_log = AccessLog(config.data / "access.log")
         stack.callback(access_log.close)
-        gateway = Gateway(self.world, self.keys, _scratch(config, self.world.objects), access_log)
+        gateway = Gateway(self.world, self.keys, self.world.objects.scratch, access_log)
         stack.callback(gateway.close)
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
-        self._uvicorn = uvicorn.Server(_uvicorn_config(gateway))
+        self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
+        if config.engine != "none":
+            catalogue_of(config)  # asks for the algorithms in the background, before the first job does
         reconciler.start()
         stack.callback(reconciler.stop)
         log.info("sagesmith answers at %s, data in %s", self.address, config.data)
 
     def run(self) -> None:
         """Answers requests in this thread until `stop` is called."""
-        with _no_signals(self._uvicorn):
-            self._uvicorn.run(sockets=[self.socket])
+        self._uvicorn.run(sockets=[self.socket])
 
     def stop(self) -> None:
         """Asks `run` to end once the requests under way are answered; may be called from anywhere."""
         self._uvicorn.should_exit = True
 
 
-@contextmanager
-def _no_signals(server: uvicorn.Server) -> Iterator[None]:
-    """uvicorn would raise SIGTERM again once it has stopped, and end the process before everything is closed."""
-    server.capture_signals = ExitStack  # type: ignore[method-assign]
-    yield
+class _Uvicorn(uvicorn.Server):
+    """uvicorn would raise SIGTERM again once it has stopped, and so end the process before everything is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _check(config: Config) -> None:
@@ -191,14 +196,11 @@ def _world(config: Config, keys: Keys, stack: ExitStack) -> World:
 
 
 def _objects(config: Config) -> Objects:
-    return LocalObjects(config.data / "objects")
-
-
-def _scratch(config: Config, objects: Objects) -> Path:
-    """Where bodies are spooled: beside the objects where these are files here, so that storing one is a rename."""
-    folder = objects.scratch if isinstance(objects, LocalObjects) else config.data / "spool"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Plain files below the data folder, or another S3 server with the credentials that the environment gives."""
+    folder = config.data / "s3"
+    if config.s3_endpoint:
+        return RemoteObjects(config.s3_endpoint, folder / ".tmp", config.region)
+    return LocalObjects(folder)
 
 
 def _engine(config: Config) -> Engine:
@@ -222,7 +224,7 @@ def _engine(config: Config) -> Engine:
 
 def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
-        gateway,  # type: ignore[arg-type]
+        gateway,
         loop="uvloop",
         http=LimitedConnection,
         ws="none",

@@ -11,4 +11,5 @@ for it. Which file does what:
     checkpoints.py   restored at the start, copied while training rendezvous.py  hosts that wait for each other
     process.py       the job's process and its clean environment  connection.py  the server, found again and again
     spool.py log_shipping.py  log lines     metrics.py  what is scraped and measured     reporting.py  the Report
+    nursery.py       forks agents that have their imports behind them
 """

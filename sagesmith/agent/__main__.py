@@ -10,6 +10,7 @@ from pathlib import Path
 _asked: list[int] = []
 if __name__ == "__main__":  # before the slow imports, so that an early SIGTERM is not the end of us
     signal.signal(signal.SIGTERM, lambda number, _frame: _asked.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the engine starts us with it held back
 
 
 def main(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
-from botocore.parsers import ResponseParserError
 
 from sagesmith.agent.failures import Stopped
 from sagesmith.contract import AgentPaper
@@ -44,26 +44,11 @@ class Server:
             if address != self._address:
                 self._address, self._clients = address, {}
             if service not in self._clients:
-                self._clients[service] = self._create(service)
+                paper = self._paper
+                self._clients[service] = create_client(
+                    service, paper["region"], self._address, paper["access_key"], paper["secret_key"]
+                )
             return self._clients[service]
-
-    def _create(self, service: str) -> Any:
-        return botocore.session.Session().create_client(
-            service,
-            region_name=self._paper["region"],
-            endpoint_url=self._address,
-            aws_access_key_id=self._paper["access_key"],
-            aws_secret_access_key=self._paper["secret_key"],
-            config=Config(
-                connect_timeout=5,
-                read_timeout=READ_TIMEOUT,
-                max_pool_connections=16,
-                retries={"total_max_attempts": 1},
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
 
     def insist(self, attempt: Callable[[], Result], *, stubborn: bool = False) -> Result:
         """Calls `attempt` again and again while the server is away or answers 5xx, and returns its result.
@@ -80,7 +65,7 @@ class Server:
         while True:
             try:
                 return attempt()
-            except (BotoCoreError, ClientError, ResponseParserError, OSError) as error:
+            except (BotoCoreError, ClientError, OSError) as error:
                 if not passing(error):
                     raise
             if stubborn:
@@ -99,6 +84,32 @@ class Server:
         return self.insist(attempt, stubborn=stubborn)
 
 
+@functools.cache
+def _session() -> Any:
+    """One session keeps the services' models for all clients, and for agents that are forked from a nursery."""
+    return botocore.session.Session()
+
+
+def create_client(service: str, region: str, address: str, access_key: str, secret_key: str) -> Any:
+    """A botocore client that tries once: repeating is `Server.insist`'s."""
+    return _session().create_client(
+        service,
+        region_name=region,
+        endpoint_url=address,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=READ_TIMEOUT,
+            max_pool_connections=16,
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
 def passing(error: Exception) -> bool:
     """Whether trying again may help: the server is away, restarting, overloaded, or broke off."""
     if isinstance(error, ClientError):
@@ -106,7 +117,7 @@ def passing(error: Exception) -> bool:
         return status == 429 or (status >= 500 and status != 501)
     if isinstance(error, OSError):  # the address file is being replaced, or the connection broke while reading
         return isinstance(error, ConnectionError | FileNotFoundError | TimeoutError)
-    return isinstance(error, HTTPClientError | NoConnection | IncompleteReadError | ResponseParserError)
+    return isinstance(error, HTTPClientError | NoConnection | IncompleteReadError)
 
 
 def refusal(error: Exception) -> str:

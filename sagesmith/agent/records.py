@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 RECORDIO_MAGIC = 0xCED7230A
+CHUNK = 1 << 20  # bytes of content that are inflated at a time
 
 
 class RecordError(ValueError):
@@ -21,15 +22,17 @@ def gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """
     inflate = zlib.decompressobj(31)
     for chunk in chunks:
-        while chunk:
+        pending = True  # zlib may hold content back that did not fit into CHUNK
+        while chunk or pending:
             if inflate.eof:
                 inflate = zlib.decompressobj(31)
             try:
-                content = inflate.decompress(chunk, 1 << 20)
+                content = inflate.decompress(chunk, CHUNK)
             except zlib.error as error:
                 raise RecordError(f"it is not valid gzip: {error}") from None
             yield content
             chunk = inflate.unconsumed_tail or inflate.unused_data
+            pending = len(content) == CHUNK and not inflate.eof
     if not inflate.eof:
         raise RecordError("its gzip stream ends too early")
 

@@ -19,8 +19,8 @@ import urllib3
 from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
-from sagesmith.agent.channels import Channel, Source, share, sources
-from sagesmith.agent.connection import Server, refusal
+from sagesmith.agent.channels import Channel, Source, sources
+from sagesmith.agent.connection import Server, passing, refusal
 from sagesmith.agent.data_processing import DataProcessing, FilterError
 from sagesmith.agent.endpoint import Serving
 from sagesmith.agent.failures import JobFailed, Stopped
@@ -33,6 +33,7 @@ from sagesmith.core.names import S3Uri
 CHUNK = 1 << 20
 MB = 1 << 20
 SPOOLED = 16 * MB  # an output that is smaller stays in memory
+RETRY_SECONDS = 0.5  # between attempts at one request
 PARAMETERS_TIMEOUT = 10.0  # seconds for /execution-parameters
 
 
@@ -106,14 +107,15 @@ def run(host: Host) -> Outcome:
         host.reporter.enter("Training")
         model = Model(serving.port, host)
         model.plan = Plan.of(request, model.parameters())
-        for source in _share(host, request):
+        for source in share_of(host, request):
             transform_object(source, request, model, host)
+        model.close()
     finally:
         serving.process.stop(host.paper["stop_grace"])
     return Outcome()
 
 
-def _share(host: Host, request: dict[str, Any]) -> list[Source]:
+def share_of(host: Host, request: dict[str, Any]) -> list[Source]:
     """The objects of this host; every n-th of all in the order of their keys."""
     location = request["TransformInput"]["DataSource"]["S3DataSource"]
     channel = Channel(
@@ -141,6 +143,10 @@ class Model:
         self._host = host
         self._pool = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=16, retries=False)
 
+    def close(self) -> None:
+        """Ends the connections to it."""
+        self._pool.close()
+
     def parameters(self) -> dict[str, Any]:
         """What the container asks for in /execution-parameters; {} when it has no such path."""
         try:
@@ -161,7 +167,7 @@ class Model:
         headers = {"Content-Type": plan.content_type} if plan.content_type else {}
         headers |= {"Accept": plan.accept} if plan.accept else {}
         for left in range(plan.retries, -1, -1):
-            if self._host.stopping.is_set():
+            if self._host.stopping.wait(0.0 if left == plan.retries else RETRY_SECONDS):
                 raise Stopped
             try:
                 answer = self._pool.request("POST", "/invocations", body=payload, headers=headers, timeout=plan.timeout)
@@ -186,7 +192,7 @@ def transform_object(source: Source, request: dict[str, Any], model: Model, host
         content = gunzip(content)
     try:
         groups = batches(split(content, plan.split, plan.payload), plan.separator, plan.payload, plan.together)
-        with tempfile.SpooledTemporaryFile(SPOOLED, dir=host.home) as output:
+        with tempfile.SpooledTemporaryFile(SPOOLED, dir=str(host.home)) as output:
             for answers in _in_order(groups, source.uri, model):
                 _append(output, answers, plan)
             _store(output, S3Uri.parse(request["TransformOutput"]["S3OutputPath"]).join(f"{source.path}.out"), host)
@@ -261,7 +267,7 @@ def _read(uri: S3Uri, server: Server) -> Iterator[bytes]:
             try:
                 chunk = answer["Body"].read(CHUNK)
             except Exception as error:
-                if not server.passing(error):
+                if not passing(error):
                     raise
                 break
             offset += len(chunk)

@@ -6,6 +6,7 @@ The first line is printed before anything heavy is imported, so that whoever wat
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -60,5 +61,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _end(status: int) -> None:
+    """Ends the process. After a failure at once: xgboost and MPI tear down with a crash that would hide the status."""
+    if status:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

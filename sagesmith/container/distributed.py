@@ -25,6 +25,7 @@ PORT = 9099  # the port that SageMaker's own images use among themselves
 JOIN_SECONDS = 600.0  # how long hosts wait for each other at the start; SAGESMITH_RENDEZVOUS_TIMEOUT overrides it
 HANDSHAKE_SECONDS = 5.0  # how long a stranger may hold the master's ear
 STALL_SECONDS = 300.0  # how long one frame, once begun, may stand still
+LAST_WORDS_SECONDS = 0.5  # how long a host that fails listens for another's reason
 STATE_BYTES = 4 << 30  # the largest state that one host may send
 HELLO_BYTES = 4096
 
@@ -156,6 +157,17 @@ class Circle:
                 _send(peer, name, _ABANDON, self._round, f"{self.host}: {reason}".encode()[:HELLO_BYTES])
             except GangError:
                 continue
+
+    def last_words(self) -> str:
+        """What another host said when it gave up; "" when none has. Explains an error that it caused on this one."""
+        for name, peer in self._peers.items():
+            peer.settimeout(LAST_WORDS_SECONDS)
+            try:
+                _receive(peer, name, _ABANDON, self._round, 0)
+            except GangError as error:
+                if "gave up" in str(error):
+                    return str(error)
+        return ""
 
     def close(self) -> None:
         """Leaves the circle."""

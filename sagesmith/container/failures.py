@@ -30,7 +30,8 @@ def explain(error: BaseException, *, known: tuple[type[BaseException], ...] = ()
     """The failure text of an error, and the exit status. `known` are the errors that mean bad data (ClientError)."""
     if isinstance(error, JobError):
         return str(error), error.status
-    message = " ".join(str(error).split())
+    # xgboost's errors end with a stack trace of C++, which would fill the whole reason
+    message = " ".join(str(error).split("\nStack trace:", 1)[0].split())
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"ClientError: No space left on the volume{where}; ask for a larger VolumeSizeInGB", USER_ERROR
@@ -48,7 +49,7 @@ def fail(folder: JobFolder, error: BaseException, *, known: tuple[type[BaseExcep
     """Logs the error with its traceback, writes output/failure, and returns the exit status."""
     reason, status = explain(error, known=known)
     where = "".join(traceback.format_exception(error))
-    logger.error("%s", reason if isinstance(error, JobError) else f"{reason}\n{where}")
+    logger.error("%s", reason if isinstance(error, JobError) and not error.__cause__ else f"{reason}\n{where}")
     try:
         folder.write_failure(reason[:FAILURE_CHARACTERS] + "\n")
     except OSError as trouble:

@@ -81,7 +81,7 @@ def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, stop: Stop
             logger.info("Saved %s", ", ".join(save(model, folder)) or "no files")
     except BaseException as error:
         if circle:
-            circle.abandon(failures.explain(error, known=(ValueError,))[0])
+            _share_blame(circle, error)
         raise
     finally:
         if circle:
@@ -92,6 +92,16 @@ def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, stop: Stop
         run.log("Test data is not provided.")
     total = time.monotonic() - started
     run.metrics("training", {"setuptime": 1000 * setup, "totaltime": 1000 * total})
+
+
+def _share_blame(circle: Circle, error: BaseException) -> None:
+    """Tells the other hosts why this one fails; or takes over the reason of one that failed before it."""
+    from sagesmith.container.distributed import GangError
+
+    reason = "" if isinstance(error, GangError) else circle.last_words()
+    circle.abandon(reason or failures.explain(error, known=(ValueError,))[0])
+    if reason:
+        raise JobError(reason, prefix="AlgorithmError", status=failures.OTHER_ERROR) from error
 
 
 def _earlier_model(model: Algorithm, folder: JobFolder) -> Path | None:

@@ -6,6 +6,7 @@ Members the shape lacks are ignored, as AWS does. Patterns are Java's and must m
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -25,6 +26,7 @@ MAX_DEPTH = 64  # of lists, maps and structures in one request
 MAX_PROBLEMS = 20  # named in one message; the count is of all
 SHOWN = 1024  # characters of an offending value
 
+_REMEMBERED = 128  # characters of a value whose match is remembered
 _PATTERN_SECONDS = 0.5  # a pattern that takes longer counts as not matched
 _PATCHES: dict[str, str] = json.loads((Path(__file__).parent / "patches.json").read_text("utf-8"))["patterns"]
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -37,8 +39,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "timestamp": (datetime, float, int, str),
     "list": (list, tuple),
-    "map": (Mapping,),  # type: ignore[type-abstract]
-    "structure": (Mapping,),  # type: ignore[type-abstract]
+    "map": (Mapping,),
+    "structure": (Mapping,),
 }
 _CHECKS: dict[int, tuple[Shape, Check]] = {}  # by id; the shape is kept so that its id stays its own
 
@@ -260,7 +262,7 @@ def _matching(pattern: str) -> Constraint:
     text = f"Member must satisfy regular expression pattern: {pattern}"
     compiled: list[regex.Pattern[str]] = []
 
-    def constraint(value: str) -> str:
+    def matched(value: str) -> str:
         if not compiled:
             compiled.append(java_pattern(pattern))
         try:
@@ -268,7 +270,8 @@ def _matching(pattern: str) -> Constraint:
         except TimeoutError:
             return text
 
-    return constraint
+    remembered = functools.lru_cache(maxsize=256)(matched)  # the same few names come again and again
+    return lambda value: remembered(value) if len(value) <= _REMEMBERED else matched(value)
 
 
 def java_pattern(pattern: str) -> regex.Pattern[str]:

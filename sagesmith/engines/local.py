@@ -36,6 +36,7 @@ import sagesmith
 from sagesmith.contract import write_private
 from sagesmith.core.config import Config
 from sagesmith.engines.base import Gang, Probe, State
+from sagesmith.engines.nursery import Nursery
 
 UPLOAD_GRACE = 300.0  # seconds that a stopped agent has for its uploads, after its job's own grace
 LOST_GRACE = 10.0  # seconds for the rest of a gang that has lost a host
@@ -46,7 +47,7 @@ OWN_VARIABLES = re.compile(r"(AWS_|BOTO|SAGESMITH_|SAGEMAKER_)|.*_PROXY$", re.IG
 
 def create(config: Config) -> LocalEngine:
     """The engine of a server with these settings."""
-    return LocalEngine(config.runs)
+    return LocalEngine(config.runs, nursery=True)
 
 
 class LocalEngine:
@@ -56,6 +57,7 @@ class LocalEngine:
         runs: the folder that holds a folder per gang.
         cores, memory: what jobs may use together; the host's own by default.
         upload_grace: seconds between the end of a stopped job's grace and the end of its agent.
+        nursery: keep a process that forks agents, so that they start sooner.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class LocalEngine:
         cores: float | None = None,
         memory: int | None = None,
         upload_grace: float = UPLOAD_GRACE,
+        nursery: bool = False,
     ) -> None:
         self._runs = runs.absolute()
         self._runs.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,6 +82,7 @@ class LocalEngine:
         self._changed = threading.Condition()
         self._enforcer: threading.Thread | None = None
         self._recover()
+        self._nursery = Nursery(self._runs, _agent_environment()) if nursery else None
 
     def launch(self, gang: Gang) -> bool:
         hosts = [paper["host"] for paper in gang.papers]
@@ -177,23 +181,21 @@ class LocalEngine:
         """Starts an agent that has not been started; the lock decides in case of doubt."""
         if host.known() or (lock := host.take()) is None:
             return
+        log = os.open(host.path / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            log = os.open(host.path / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            arguments = [sys.executable, "-P", "-m", "sagesmith.agent", str(host.path / "agent.json"), "--lock", "3"]
-            actions = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, log, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-                (os.POSIX_SPAWN_DUP2, lock, 3),
-            ]
-            try:
-                pid = os.posix_spawn(sys.executable, arguments, _agent_environment(), file_actions=actions, setsid=True)
-            finally:
-                os.close(log)
-            self._children.add(pid)
+            pid = self._nursery.fork(host.path / "agent.json", lock, log) if self._nursery else None
+            if pid is None:
+                os.close(lock)
+                lock = host.take()
+                if lock is None:  # the nursery did fork an agent, and could not say so
+                    return
+                pid = _spawn_agent(host.path / "agent.json", lock, log)
+                self._children.add(pid)
             host.note_start(pid)
         finally:
-            os.close(lock)
+            os.close(log)
+            if lock is not None:
+                os.close(lock)
 
     def _look(self, folder: _Run) -> tuple[dict[str, int], list[str]]:
         """The exit statuses of the agents that have ended, and the hosts that are lost."""
@@ -392,6 +394,21 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return content
+
+
+def _spawn_agent(paper: Path, lock: int, log: int) -> int:
+    """Starts an agent in an interpreter and session of its own."""
+    arguments = [sys.executable, "-P", "-m", "sagesmith.agent", str(paper), "--lock", "3"]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        (os.POSIX_SPAWN_DUP2, lock, 3),
+    ]
+    held_back = {signal.SIGTERM}  # until the agent can take it
+    return os.posix_spawn(
+        sys.executable, arguments, _agent_environment(), file_actions=actions, setsid=True, setsigmask=held_back
+    )
 
 
 def _agent_environment() -> dict[str, str]:

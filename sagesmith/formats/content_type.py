@@ -57,6 +57,8 @@ class ContentType:
 
 def _split(text: str) -> list[str]:
     """Cuts at semicolons outside double quotes (`text/csv;delimiter=";"`)."""
+    if '"' not in text:
+        return text.split(";")
     parts = [""]
     quoted = False
     for character in text:

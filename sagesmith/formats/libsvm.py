@@ -150,6 +150,7 @@ def _compiled(text: bytes) -> Batch | None:
         return None
     from sagesmith.formats.libsvm_compiled import FINE, parse
 
+    text = text if text.endswith(b"\n") else text + b"\n"
     rows = text.count(b"\n") + text.count(b"\r") + 1
     most = text.count(b":")
     labels, starts = np.empty(rows, np.float32), np.zeros(rows + 1, np.int32)

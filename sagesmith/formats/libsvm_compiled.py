@@ -20,7 +20,7 @@ def parse(
     values: np.ndarray,
     hard: np.ndarray,
 ) -> tuple[int, int, int, int]:
-    """Reads lines of `label index:value …` with rising indices; weights, qid and comments are left to Python.
+    """Reads lines (bytes that end in LF) of `label index:value …` with rising indices; Python reads all others.
 
     Values that `decimal` declines go to `hard` as (position, start, stop); positions below 0 are labels: -1 - row.
 
@@ -34,28 +34,28 @@ def parse(
             at += 1
         if at == stop:
             return FINE, row, count, hards
-        end, value = decimal(text, at, stop)
-        if end == DECLINED or (end < stop and text[end] > 32):
+        end, value = decimal(text, at)
+        if end == DECLINED or (text[end] > 32):
             return NOT_MINE, row, count, hards
         labels[row] = value
         at = end
         before = -1
         while True:
-            while at < stop and (text[at] == 32 or text[at] == 9):
+            while text[at] == 32 or text[at] == 9:
                 at += 1
-            if at == stop or text[at] == 10 or text[at] == 13:
+            if text[at] == 10 or text[at] == 13:
                 break
             key, begun = 0, at
-            while at < stop and np.uint8(text[at] - 48) < 10 and key <= LARGEST_INDEX:
+            while np.uint8(text[at] - 48) < 10 and key <= LARGEST_INDEX:
                 key = key * 10 + (text[at] - 48)
                 at += 1
-            if at in (begun, stop) or text[at] != 58 or key <= before or key > LARGEST_INDEX:
+            if at == begun or text[at] != 58 or key <= before or key > LARGEST_INDEX:
                 return NOT_MINE, row, count, hards
             at += 1
-            end, value = decimal(text, at, stop)
-            if end == DECLINED or (end < stop and text[end] > 32):
+            end, value = decimal(text, at)
+            if end == DECLINED or (text[end] > 32):
                 end = at
-                while end < stop and text[end] > 32:
+                while text[end] > 32:
                     end += 1
                 if hards == len(hard):
                     return NOT_MINE, row, count, hards

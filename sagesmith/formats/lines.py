@@ -46,12 +46,19 @@ def _in_utf8(stream: BinaryIO, name: str, charset: str, size: int) -> Iterator[b
     first = True
     while block := stream.read(size):
         if decoder is not None:
-            try:
-                block = decoder.decode(block).encode()
-            except ValueError as error:
-                raise DataError(f"{name}: not {charset}: {error}") from error
+            block = _transcoded(decoder, block, name, charset)
         yield block.removeprefix(BOM) if first else block
         first = False
+    if decoder is not None:
+        yield _transcoded(decoder, b"", name, charset)
+
+
+def _transcoded(decoder: codecs.IncrementalDecoder, block: bytes, name: str, charset: str) -> bytes:
+    """UTF-8 of a block; of the last one, which is empty, an error where a character is cut off."""
+    try:
+        return decoder.decode(block, final=not block).encode()
+    except ValueError as error:
+        raise DataError(f"{name}: not {charset}: {error}") from error
 
 
 def _end_of_lines(text: bytes) -> int:

@@ -7,6 +7,8 @@ except within a hair of the midpoint between two of them (one number in some 10^
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sagesmith.formats.compiled import compiled
@@ -14,6 +16,7 @@ from sagesmith.formats.compiled import compiled
 POWERS = np.array([float(f"1e{power}") for power in range(60)])
 EXACT_POWER = 22  # 10^22 is the largest power of ten that float64 holds exactly
 EXACT_DIGITS = 1 << 53
+MOST_DIGITS = 10**18  # below it, another digit fits into 64 bits
 HAIR = 2.0**-49
 SMALLEST, LARGEST = 1e-37, 3e38  # beyond lie subnormal float32 numbers and infinity
 
@@ -21,14 +24,13 @@ DECLINED = -1
 
 
 @compiled
-def exponent_at(text: np.ndarray, at: int, stop: int) -> tuple[int, int]:
+def exponent_at(text: np.ndarray, at: int) -> tuple[int, int]:
     """Where the digits after an `e` end, and the power they say."""
-    negative = False
-    if at < stop and (text[at] == 45 or text[at] == 43):
-        negative = text[at] == 45
+    negative = text[at] == 45
+    if negative or text[at] == 43:
         at += 1
     power, begun = 0, at
-    while at < stop and np.uint8(text[at] - 48) < 10:
+    while np.uint8(text[at] - 48) < 10:
         power = min(power * 10 + (text[at] - 48), 10000)
         at += 1
     if at == begun:
@@ -39,11 +41,13 @@ def exponent_at(text: np.ndarray, at: int, stop: int) -> tuple[int, int]:
 @compiled
 def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
     """digits * 10^exponent, and whether that is surely the float32 that Python would give."""
+    if exponent == 0 and digits <= EXACT_DIGITS:  # a short whole number, zero too; signed conversion is the faster one
+        return True, np.float32(np.float64(np.int64(digits)))
     if digits == 0:
         return True, np.float32(0)
     if exponent < -59 or exponent > 59:
         return False, np.float32(0)
-    value = np.float64(digits)
+    value = np.float64(np.int64(digits)) if digits <= EXACT_DIGITS else np.float64(digits)
     value = value / POWERS[-exponent] if exponent < 0 else value * POWERS[exponent]
     if not SMALLEST < value < LARGEST:
         return False, np.float32(0)
@@ -53,36 +57,51 @@ def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
 
 
 @compiled
-def decimal(text: np.ndarray, start: int, stop: int) -> tuple[int, np.float32]:
-    """The number that begins at `start`: where it ends, and its value; DECLINED where there is none it knows."""
-    at = start
-    negative = False
-    if at < stop and (text[at] == 45 or text[at] == 43):  # - +
-        negative = text[at] == 45
-        at += 1
-    digits = np.uint64(0)
-    counted, exponent, seen = 0, 0, False
-    while at < stop and np.uint8(text[at] - 48) < 10:
-        if counted < 19:
+def leading_digits(text: np.ndarray, at: int) -> tuple[Any, Any]:
+    """The leading digits of a long number that begins at `at`, as many as fit, and the power of ten to them."""
+    digits, exponent, point = np.uint64(0), 0, False
+    while np.uint8(text[at] - 48) < 10 or (text[at] == 46 and not point):
+        if text[at] == 46:
+            point = True
+        elif digits < MOST_DIGITS:
             digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
-            counted += digits != 0
+            exponent -= point
         else:
-            exponent += 1
-        seen = True
+            exponent += not point
         at += 1
-    if at < stop and text[at] == 46:  # .
+    return digits, exponent
+
+
+@compiled
+def decimal(text: np.ndarray, at: int) -> tuple[int, np.float32]:
+    """The number that begins at `at`: where it ends, and its value; DECLINED where there is none it knows.
+
+    `text` must end in a byte that no number has (a newline), since that is what stops the loops.
+    """
+    negative = text[at] == 45  # -
+    if negative or text[at] == 43:  # +
         at += 1
-        while at < stop and np.uint8(text[at] - 48) < 10:
-            if counted < 19:
-                digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
-                counted += digits != 0
-                exponent -= 1
-            seen = True
+    begun = at
+    digits = np.uint64(0)
+    while np.uint8(text[at] - 48) < 10:
+        digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+        at += 1
+    length = at - begun
+    exponent = 0
+    if text[at] == 46:  # .
+        at += 1
+        point = at
+        while np.uint8(text[at] - 48) < 10:
+            digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
             at += 1
-    if not seen:
+        exponent = point - at
+        length += at - point
+    if length == 0:
         return DECLINED, np.float32(0)
-    if at < stop and (text[at] | 32) == 101:  # e E
-        at, power = exponent_at(text, at + 1, stop)
+    if length > 19:  # more than fit: the sum above is wrong
+        digits, exponent = leading_digits(text, begun)
+    if (text[at] | 32) == 101:  # e E
+        at, power = exponent_at(text, at + 1)
         if at == DECLINED:
             return DECLINED, np.float32(0)
         exponent += power

@@ -86,6 +86,7 @@ def _compiled(text: bytes, delimiter: str, width: int) -> np.ndarray | None:
     """The same as `read_lines`, or None where that one must say what is wrong."""
     from sagesmith.formats.tabular_compiled import FINE, fill
 
+    text = text if text.endswith(b"\n") else text + b"\n"
     rows = (text.count(b"\n") or text.count(b"\r")) + 1
     if width > len(text) or (b"\r" in text and b"\r" in text.replace(b"\r\n", b"")):  # a lone CR: too odd to size for
         return None

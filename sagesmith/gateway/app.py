@@ -23,7 +23,7 @@ from sagesmith.core.operation import ApiError, Body, Context, Operation, World
 from sagesmith.core.validate import validate
 from sagesmith.gateway import answers, health, route, sigv4
 from sagesmith.gateway.access_log import AccessLog
-from sagesmith.gateway.authority import Authority
+from sagesmith.gateway.authority import Authority, Principal
 from sagesmith.gateway.aws_chunked import ChunkKey
 from sagesmith.gateway.body import collect, spool
 from sagesmith.gateway.credentials import Claim, Form, claim_of
@@ -44,7 +44,16 @@ MAX_RUNTIME_BODY = 6 * 2**20  # InvokeEndpoint's own limit
 MAX_JSON_BODY = 8 * 2**20
 MAX_XML_BODY = 16 * 2**20  # S3's requests with XML: a thousand keys to delete fill 2 MiB at most
 
-_SERVICE_CODES = {"sagemaker-runtime": "ValidationError", "sagemaker-featurestore-runtime": "ValidationError"}
+# What a request that the model forbids is called, where that is not ValidationException.
+_SERVICE_CODES = {
+    "sagemaker-runtime": "ValidationError",
+    "sagemaker-featurestore-runtime": "ValidationError",
+    "sts": "ValidationError",
+    "iam": "ValidationError",
+    "cloudwatch": "ValidationError",
+    "logs": "InvalidParameterException",
+    "s3": "InvalidArgument",
+}
 
 
 @dataclass
@@ -57,8 +66,7 @@ class Exchange:
     started: float
     claim: Claim = field(default_factory=Claim)
     route: route.Route | None = None
-    principal: str = ""
-    role: str = ""
+    principal: Principal = field(default_factory=Principal)
     status: int = 0
     error: str = ""
 
@@ -101,7 +109,7 @@ class Gateway:
     async def answer(self, exchange: Exchange) -> Outgoing:
         """All steps; every failure becomes an answer."""
         try:
-            if exchange.incoming.raw_path.startswith(b"/_"):
+            if exchange.incoming.raw_path.startswith(health.PREFIX):
                 return health.answer(exchange.incoming, self.world)
             await self._prepare(exchange)
             return await self._perform(exchange)
@@ -128,9 +136,7 @@ class Gateway:
         exchange.route = route.operation_of(exchange.incoming, exchange.route)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        exchange.principal, exchange.role = self.authority.authenticate(
-            exchange.incoming, exchange.claim, exchange.route
-        )
+        exchange.principal = self.authority.authenticate(exchange.incoming, exchange.claim, exchange.route)
 
     async def _s3_body(self, exchange: Exchange) -> Body | bytes:
         """The body of an S3 request, its digests checked; a stream goes to disk."""
@@ -141,7 +147,8 @@ class Gateway:
         if model is not None and model.has_streaming_input:
             limit = self.world.config.max_body
             return await spool(stream, exchange.incoming.headers, self.scratch, limit, key)
-        return await collect(stream, exchange.incoming.headers, MAX_XML_BODY, key)
+        of_body = model is None or model.name != "CompleteMultipartUpload"
+        return await collect(stream, exchange.incoming.headers, MAX_XML_BODY, key, of_body)
 
     def _chunk_key(self, claim: Claim) -> ChunkKey | None:
         """What the chunks of a signed stream are checked with; None when signatures are not looked at."""
@@ -158,7 +165,7 @@ class Gateway:
         assert found is not None
         assert found.model is not None
         operation = route.built(found)
-        self.authority.permit(exchange.principal, exchange.claim.token, found.model)
+        self.authority.permit(exchange.principal, found.model)
         request = found.wire.parse(exchange.incoming, found.model)
         if found.model.input_shape is not None:
             code = _SERVICE_CODES.get(found.service, "ValidationException")
@@ -171,7 +178,13 @@ class Gateway:
         config = self.world.config
         region = exchange.claim.region or config.region
         return Context(
-            self.world, config.account, region, exchange.id, exchange.principal, exchange.role, exchange.incoming
+            self.world,
+            config.account,
+            region,
+            exchange.id,
+            exchange.principal.key,
+            exchange.principal.role,
+            exchange.incoming,
         )
 
     async def _call(self, operation: Operation, request: dict[str, Any], ctx: Context) -> dict[str, Any] | None:

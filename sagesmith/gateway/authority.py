@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from botocore.model import OperationModel
 
 from sagesmith.core.clock import Clock
@@ -25,6 +27,14 @@ _CODES: dict[str, tuple[str | None, str | None]] = {
 }
 
 
+class Principal(NamedTuple):
+    """Who asks, once it is known."""
+
+    key: str = ""  # the access key id
+    role: str = ""  # the ARN of the session whose temporary key it is
+    read_only: bool = False
+
+
 class Authority:
     """Checks signatures against the keys, unless `required` is False: then any key will do."""
 
@@ -33,8 +43,8 @@ class Authority:
         self.clock = clock
         self.required = required
 
-    def authenticate(self, incoming: Incoming, claim: Claim, route: Route | None) -> tuple[str, str]:
-        """The access key id and the role session of whoever signed the request.
+    def authenticate(self, incoming: Incoming, claim: Claim, route: Route | None) -> Principal:
+        """Whoever signed the request.
 
         Raises:
             ApiError: 403, in the service's own words.
@@ -48,23 +58,19 @@ class Authority:
             sigv4.verify(incoming, claim, key, self.clock.now())
             if claim.service != "s3":
                 sigv4.check_body(incoming, claim)
-            return key.id, key.role
+            return Principal(key.id, key.role, key.read_only)
         except ApiError as error:
             raise _in_words_of(error, route) from None
 
-    def permit(self, principal: str, token: str, model: OperationModel) -> None:
+    def permit(self, principal: Principal, model: OperationModel) -> None:
         """Lets a read-only key call only what changes nothing.
 
         Raises:
             ApiError: AccessDenied, 403.
         """
-        if not self.required or read_only(model):
-            return
-        key = self.keys.find(principal, token)
-        if key is not None and key.read_only:
-            service = model.service_model.service_name
-            error = ApiError("AccessDenied", f"The key {principal} is read-only and may not call {model.name}.", 403)
-            raise _translated(error, service)
+        if principal.read_only and not read_only(model):
+            message = f"The key {principal.key} is read-only and may not call {model.name}."
+            raise _translated(ApiError("AccessDenied", message, 403), model.service_model.service_name)
 
     def secret_of(self, claim: Claim) -> str | None:
         """The secret that the claim's key signs with; None when signatures are not checked."""
@@ -89,12 +95,12 @@ class Authority:
             raise ApiError("InvalidAccessKeyId", message, 403)
         return key
 
-    def _unchecked(self, claim: Claim) -> tuple[str, str]:
+    def _unchecked(self, claim: Claim) -> Principal:
         try:
             key = self.keys.find(claim.key, claim.token)
         except PermissionError:
             key = None
-        return claim.key, key.role if key is not None else ""
+        return Principal(claim.key, key.role if key is not None else "")
 
 
 def _in_words_of(error: ApiError, route: Route | None) -> ApiError:

@@ -66,9 +66,18 @@ async def spool(
 
 
 async def collect(
-    stream: AsyncIterator[bytes], headers: Mapping[str, str], limit: int, chunk_key: ChunkKey | None = None
+    stream: AsyncIterator[bytes],
+    headers: Mapping[str, str],
+    limit: int,
+    chunk_key: ChunkKey | None = None,
+    of_body: bool = True,
 ) -> bytes:
-    """Like `spool`, but into memory: for XML and forms."""
+    """Like `spool`, but into memory: for XML and forms.
+
+    `of_body` is False where checksum headers speak of the object and not of the body (CompleteMultipartUpload).
+    """
+    if not of_body:
+        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
     memory = io.BytesIO()
     receiver = _Receiver(headers, memory, limit, chunk_key)
     await receiver.receive(stream)

@@ -78,8 +78,9 @@ def _routes() -> dict[tuple[str, str], list[_Route]]:
         level = "key" if "{Key" in path else "bucket" if "{Bucket" in path else "service"
         needed: dict[str, set[str]] = {"querystring": set(), "header": set()}
         shape = operation.input_shape
-        for member in shape.required_members if shape else []:
-            serialization = shape.members[member].serialization
+        members = {member: shape.members[member] for member in shape.required_members} if shape else {}
+        for member in members.values():
+            serialization = member.serialization
             if serialization.get("location") in needed:
                 needed[serialization["location"]].add(serialization["name"])
         markers = frozenset(parse_qsl(text, keep_blank_values=True))

@@ -12,6 +12,7 @@ import hmac
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import botocore.auth
@@ -53,7 +54,7 @@ def verify(incoming: Incoming, claim: Claim, key: Key, now: float) -> None:
     if claim.form is Form.QUERY_V2:
         _verify_v2(incoming, claim, key, now)
         return
-    moment = _moment(claim)
+    moment = _moment(claim.moment, claim.date)
     if claim.form is Form.QUERY:
         _check_expiry(claim, moment, now)
     elif abs(now - moment) > SKEW:
@@ -190,18 +191,20 @@ def _check_signed(incoming: Incoming, claim: Claim) -> None:
         raise mismatch()
 
 
-def _moment(claim: Claim) -> float:
+@lru_cache(maxsize=256)
+def _moment(text: str, date: str) -> float:
+    """Epoch seconds of an X-Amz-Date, which must lie on the scope's date."""
     try:
-        moment = datetime.strptime(claim.moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        moment = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise ApiError(
-            "AccessDenied", f"AWS authentication requires a valid X-Amz-Date header, got {claim.moment[:40]!r}.", 403
+            "AccessDenied", f"AWS authentication requires a valid X-Amz-Date header, got {text[:40]!r}.", 403
         ) from None
-    if not claim.moment.startswith(claim.date):
+    if text[:8] != date:
         raise ApiError(
             "SignatureDoesNotMatch",
             f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-            f"{claim.date!r} != {claim.moment[:8]!r}.",
+            f"{date!r} != {text[:8]!r}.",
             403,
         )
     return moment.timestamp()
@@ -230,14 +233,18 @@ def _verify_v2(incoming: Incoming, claim: Claim, key: Key, now: float) -> None:
     for name, value in {**incoming.headers, **dict(incoming.query)}.items():  # botocore moves headers into the query
         if name.startswith("x-amz-") or name in ("content-md5", "content-type"):
             headers[name] = value
-    signer = _V2Signer(botocore.credentials.Credentials(key.id, key.secret), claim.moment)
-    expected = signer.get_signature(incoming.method, urlsplit(url), headers, auth_path=path)
+    signer = _V2Signer(botocore.credentials.Credentials(key.id, key.secret))
+    signer.date = claim.moment
+    signed_headers: Any = headers
+    expected = signer.get_signature(incoming.method, urlsplit(url), signed_headers, auth_path=path)
     if not hmac.compare_digest(expected.encode(), claim.signature.encode("utf-8", "replace")):
         raise mismatch()
 
 
-class _V2Signer(botocore.auth.HmacV1QueryAuth):  # type: ignore[misc]
+class _V2Signer(botocore.auth.HmacV1QueryAuth):
     """botocore's signer with the date that the URL carries instead of one counted from now."""
 
+    date = ""
+
     def _get_date(self) -> str:
-        return str(self._expires)
+        return self.date

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import accumulate
 from math import inf
@@ -63,9 +63,9 @@ class Instance:
 
     __slots__ = ("outstanding", "places", "rests_until", "run")
 
-    def __init__(self, run: str, places: Sequence[Place]) -> None:
+    def __init__(self, run: str) -> None:
         self.run = run
-        self.places = tuple(places)
+        self.places: tuple[Place, ...] = ()
         self.outstanding = 0
         self.rests_until = 0.0  # event loop time
 
@@ -80,9 +80,9 @@ class Variant:
         self.strategy = route["strategy"]
         self.direct = route["direct"]
         self.turn = 0
-        self.instances = [
-            known.get(entry["run"]) or Instance(entry["run"], entry["places"]) for entry in route["instances"]
-        ]
+        self.instances = [known.get(entry["run"]) or Instance(entry["run"]) for entry in route["instances"]]
+        for instance, entry in zip(self.instances, route["instances"], strict=True):
+            instance.places = tuple(entry["places"])
 
     def choose(self, now: float, but: Instance | None = None) -> Instance | None:
         """An instance by the variant's strategy, other than `but`; None when there is none.
@@ -112,7 +112,7 @@ class Target:
         self.status = document.status
         self.loaded_at = loaded_at
         self.refreshing = False
-        self.variants = {route["name"]: Variant(route, known) for route in self.routes["variants"]}
+        self.variants: dict[str, Variant] = {route["name"]: Variant(route, known) for route in self.routes["variants"]}
         weighted = [route for route in self.routes["variants"] if route["weight"] > 0]
         self._weighted = [self.variants[route["name"]] for route in weighted]
         self._cumulative = list(accumulate(route["weight"] for route in weighted))

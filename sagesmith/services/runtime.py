@@ -54,8 +54,7 @@ async def invoke_endpoint(request: dict[str, Any], ctx: Context) -> dict[str, An
     started = loop.time()
     invoker = _invoker(ctx.world, loop)
     name = request["EndpointName"]
-    target = invoker.table.peek(ctx, name) or await invoker.table.load(ctx, name)
-    _check(request, target, name, ctx)
+    target = _checked(request, invoker.table.peek(ctx, name) or await invoker.table.load(ctx, name), name, ctx)
     variant = _variant(request, target, name)
     call = _Call(request, ctx, invoker, variant)
     try:
@@ -73,7 +72,8 @@ async def invoke_endpoint(request: dict[str, Any], ctx: Context) -> dict[str, An
     return answer
 
 
-def _check(request: dict[str, Any], target: Target | None, name: str, ctx: Context) -> None:
+def _checked(request: dict[str, Any], target: Target | None, name: str, ctx: Context) -> Target:
+    """The endpoint's routes, if there are any and the request asks for nothing that is not built."""
     if target is None:
         raise _validation(f"Endpoint {name} of account {ctx.account} not found.")
     if not target.variants:
@@ -84,6 +84,7 @@ def _check(request: dict[str, Any], target: Target | None, name: str, ctx: Conte
         raise _validation(error.message) from None
     if len(request["Body"]) > MAX_BODY:
         raise _validation(f"Body has {len(request['Body'])} bytes; an endpoint takes up to {MAX_BODY}.")
+    return target
 
 
 def _variant(request: dict[str, Any], target: Target, name: str) -> Variant:

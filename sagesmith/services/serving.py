@@ -5,16 +5,13 @@ Endpoints and batch transform jobs serve models alike, so both rooms build their
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sagesmith.contract import AgentPaper
 from sagesmith.core.names import Image, S3Uri, runs_bucket
-from sagesmith.store.objects import BucketExists
 
 if TYPE_CHECKING:
     from sagesmith.core.operation import Context
@@ -42,14 +39,9 @@ class Post:
     arn: str
     log_group: str
     log_stream: str
+    cores: int  # of one instance
     startup_timeout: float = STARTUP_TIMEOUT
     stop_grace: float = 30.0
-
-
-def ensure_runs_bucket(ctx: Context) -> None:
-    """Makes the bucket that the agents leave their reports in, if this is the first gang of its region."""
-    with suppress(BucketExists):
-        ctx.world.objects.create_bucket(runs_bucket(ctx), ctx.region)
 
 
 def served_containers(model: Mapping[str, Any]) -> list[Served]:
@@ -87,7 +79,7 @@ def serving_paper(ctx: Context, container: Served, host: str, hosts: list[str], 
         hosts=hosts,
         command=[sys.executable, "-m", "sagesmith.container", "serve", Image.parse(container["image"]).repository],
         environment={"AWS_REGION": ctx.region, **container["environment"]},
-        cores=os.cpu_count() or 1,
+        cores=post.cores,
         models=container["models"],
         startup_timeout=post.startup_timeout,
         log_group=post.log_group,

@@ -245,7 +245,7 @@ class LocalObjects:
     def _adopt(self, bucket: str, key: str, file: BinaryIO) -> Entry | None:
         """The entry of a file that nobody described, computed and recorded; None when it was replaced meanwhile."""
         before = os.fstat(file.fileno())
-        etag = hashlib.file_digest(file, _new_md5).hexdigest()
+        etag = _md5_of(file)
         file.seek(0)
         entry: Entry = {"id": identity(before), "etag": etag, "headers": {}, "checksums": {}, "tags": {}}
         with self._lock(bucket, key):
@@ -253,7 +253,7 @@ class LocalObjects:
                 return None
             known = self._sidecars.find(bucket, key, entry["id"])
             if known is None:
-                self._sidecars.write(bucket, key, entry)
+                self._sidecars.write(bucket, key, entry, durable=False)
         return known or entry
 
     def _stage(self, source: bytes | Path) -> Path:
@@ -337,15 +337,18 @@ class LocalObjects:
                     entry.unlink()
 
 
-def _new_md5() -> hashlib._Hash:
-    return hashlib.md5(usedforsecurity=False)
-
-
 def _md5(source: bytes | Path) -> str:
     if isinstance(source, bytes):
         return hashlib.md5(source, usedforsecurity=False).hexdigest()
     with source.open("rb") as file:
-        return hashlib.file_digest(file, _new_md5).hexdigest()
+        return _md5_of(file)
+
+
+def _md5_of(file: BinaryIO) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    while data := file.read(2**20):
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def _info(key: str, stat: os.stat_result, entry: Entry) -> ObjectInfo:

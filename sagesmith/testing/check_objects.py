@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from sagesmith.store.objects import (
     BadKey,
@@ -101,7 +102,7 @@ def check_bytes(objects: Objects) -> None:
     objects.delete(BUCKET, "k")
     objects.delete(BUCKET, "k")
     for ask in (objects.get, objects.open, objects.head, objects.read):
-        _raises(NoSuchObject, lambda ask=ask: ask(BUCKET, "k"))
+        _raises(NoSuchObject, partial(ask, BUCKET, "k"))
 
 
 def check_metadata(objects: Objects) -> None:
@@ -137,8 +138,8 @@ def check_awkward_keys(objects: Objects) -> None:
         objects.delete(BUCKET, key)
     assert [info.key for info in objects.list(BUCKET)] == sorted(AWKWARD_KEYS[1::2], key=str.encode)
     for bad in ("", "k" * 1025, "ü" * 513, "\ud800"):
-        _raises(BadKey, lambda bad=bad: objects.put(BUCKET, bad, b""))
-        _raises(BadKey, lambda bad=bad: objects.get(BUCKET, bad))
+        _raises(BadKey, partial(objects.put, BUCKET, bad, b""))
+        _raises(BadKey, partial(objects.get, BUCKET, bad))
 
 
 def check_listing(objects: Objects) -> None:

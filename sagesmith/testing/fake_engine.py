@@ -97,7 +97,7 @@ class FakeWorld:
     def report(self, run: str, **members: Any) -> None:
         """Leaves the report of every agent of a gang."""
         for number, paper in enumerate(self.engine.gangs[run].papers):
-            report = {"run": run, "host": paper["host"], **members}
+            report = {"run": run, "host": paper["host"], "phases": [["Starting", self.clock.now()]], **members}
             if "port" in report:
                 report["port"] += number
             key = f"{run}/{paper['host']}.json"

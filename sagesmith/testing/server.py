@@ -32,6 +32,7 @@ class RunningServer:
     key: Key
     process: subprocess.Popen[bytes] | None = None  # None: the server runs in a thread of this process
     environment: dict[str, str] = field(default_factory=dict)
+    module: str = "sagesmith.server"
 
     def client(
         self, service: str, *, key: Key | None = None, region: str = "", config: ClientConfig | None = None
@@ -57,7 +58,7 @@ class RunningServer:
     def restart(self) -> None:
         """Starts the server again on the same data folder, and on the same port if it was not 0."""
         assert self.process is not None
-        self.process, self.address = _start(self.config, self.environment)
+        self.process, self.address = _start(self.config, self.environment, self.module)
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
@@ -78,16 +79,16 @@ def running_server(data: Path, *, process: bool = True, **settings: Any) -> Iter
     Args:
         data: its data folder.
         process: in a process of its own, which can be killed; else in a thread, which starts faster.
-        settings: of Config; `environment` adds variables to the process.
+        settings: of Config; `environment` adds variables to the process, and `module` is what runs in it.
     """
-    environment = settings.pop("environment", {})
+    environment, module = settings.pop("environment", {}), settings.pop("module", "sagesmith.server")
     config = Config(**{"data": data, "port": 0, **settings})
     if not process:
         with _in_thread(config) as server:
             yield server
         return
-    started, address = _start(config, environment)
-    server = RunningServer(config, address, Keys(config.keys_file).first, started, environment)
+    started, address = _start(config, environment, module)
+    server = RunningServer(config, address, Keys(config.keys_file).first, started, environment, module)
     try:
         yield server
     finally:
@@ -110,13 +111,13 @@ def _in_thread(config: Config) -> Iterator[RunningServer]:
             thread.join()
 
 
-def _start(config: Config, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+def _start(config: Config, environment: dict[str, str], module: str) -> tuple[subprocess.Popen[bytes], str]:
     config.data.mkdir(parents=True, exist_ok=True)
     config.address_file.unlink(missing_ok=True)
     variables = {f"SAGESMITH_{item.name.upper()}": str(getattr(config, item.name)) for item in fields(config)}
     with (config.data / "server.log").open("ab") as log:
         started = subprocess.Popen(
-            [sys.executable, "-m", "sagesmith.server"],
+            [sys.executable, "-m", module],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,

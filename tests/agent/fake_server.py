@@ -9,8 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 
 class FakeServer:
@@ -103,8 +102,9 @@ class Handler(BaseHTTPRequestHandler):
         if bucket == "absent":
             return self._error(404, "NoSuchBucket")
         keys = sorted(name[len(bucket) + 1 :] for name in self.fake.objects if name.startswith(bucket + "/"))
-        found = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in keys if key.startswith(prefix))
-        self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
+        found = "".join(f"<Contents><Key>{quote(key)}</Key></Contents>" for key in keys if key.startswith(prefix))
+        flags = "<IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
+        self._answer(200, f"<ListBucketResult>{flags}{found}</ListBucketResult>".encode())
 
     def do_POST(self) -> None:
         target = self.headers.get("X-Amz-Target", "").rpartition(".")[2]

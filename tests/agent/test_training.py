@@ -171,7 +171,8 @@ def test_the_job_dies_with_an_agent_that_is_killed(server, start):
 def test_checkpoints_are_restored_and_copied_back(server, start):
     server.objects["ckpt/job/epoch-1"] = b"1"
     start(
-        PRELUDE + "here = pathlib.Path(json.loads((base / 'input/config/checkpointconfig.json').read_text())['LocalPath'])\n"
+        PRELUDE
+        + "here = pathlib.Path(json.loads((base / 'input/config/checkpointconfig.json').read_text())['LocalPath'])\n"
         "assert (here / 'epoch-1').read_text() == '1'; (here / 'epoch-2').write_text('2')",
         checkpoint={"S3Uri": "s3://ckpt/job", "LocalPath": "/opt/ml/checkpoints"},
     ).wait()
@@ -188,7 +189,7 @@ def test_two_hosts_meet_and_their_files_are_merged(server, start):
     server.objects |= {"in/d/1": b"1", "in/d/2": b"2", "in/d/3": b"3"}
     script = (
         PRELUDE + "host = os.environ['SM_CURRENT_HOST']\n"
-        "meeting = os.environ['SAGESMITH_RENDEZVOUS'], os.environ['SAGESMITH_GANG_TOKEN'], os.environ['SAGESMITH_HOSTS']\n"
+        "meeting = [os.environ['SAGESMITH_' + name] for name in ('RENDEZVOUS', 'GANG_TOKEN', 'HOSTS')]\n"
         "(base / f'model/{host}').write_text(' '.join(sorted(os.listdir(base / 'input/data/d'))))\n"
         "(base / f'model/meeting-{host}').write_text(json.dumps(meeting)); (base / 'output/data/same').write_text(host)"
     )

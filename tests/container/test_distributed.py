@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Job
 
 from sagesmith.container.distributed import Circle, GangError, Meeting, join
 from sagesmith.contract import JobFolder
+from tests.container.jobs import Job
 
 HOSTS = ["algo-1", "algo-2", "algo-3"]
 
@@ -230,3 +230,16 @@ def test_a_failed_host_gives_its_reason_to_the_other(tmp_path: Path, clean_envir
     assert [each.status for each in ended] == [2, 2]
     assert ended[1].failure == "AlgorithmError: algo-2 cannot go on\n"
     assert "algo-2 gave up: algo-2: AlgorithmError: algo-2 cannot go on" in ended[0].failure
+
+
+def test_xgboost_trains_on_two_hosts_and_leaves_one_model(tmp_path: Path, clean_environment: dict[str, str]) -> None:
+    hosts = TwoHosts(tmp_path, clean_environment)
+    for number, job in enumerate(hosts.jobs):
+        job.algorithm = "sagemaker-xgboost"
+        job.configure("hyperparameters", {"num_round": "3", "objective": "binary:logistic"})
+        rows = "".join(f"{i % 2},{i % 2},{i}\n" for i in range(number * 100, number * 100 + 100))
+        job.channel("train", rows, ContentType="text/csv", S3DistributionType="ShardedByS3Key")
+    ended = hosts.run()
+    assert [each.status for each in ended] == [0, 0], [each.log for each in ended]
+    assert [len(list(job.folder.model.iterdir())) for job in hosts.jobs] == [1, 0]
+    assert "[2]\ttrain-logloss:" in ended[0].log

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Job
 
 from sagesmith.archives import pack
+from tests.container.jobs import Job
 
 SHOW = """
 import json, os, sys

@@ -12,7 +12,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from conftest import Job, Server, serving
+
+from tests.container.jobs import Job, Server, serving
 
 
 @pytest.fixture

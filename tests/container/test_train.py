@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Job
 
 from sagesmith.archives import pack
+from tests.container.jobs import Job
 
 ROWS = "1,0.5\n2,0.5\n3,0.5\n"
 PREFIX = r"\[\d\d/\d\d/\d{4} \d\d:\d\d:\d\d INFO \d+\] "

@@ -76,7 +76,7 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 
 def test_nesting_is_limited() -> None:
     for body in (b"[" * 100_000, b'{"a":' * 100_000, b'["]]]]",' * 100_000):
-        with pytest.raises(DataError, match="nested deeper|not JSON"):
+        with pytest.raises(DataError, match=r"nested deeper|not JSON"):
             read_body(body, "application/json")
     text = json.dumps({"instances": [{"features": [1], "note": "[" * 500}]}).encode()
     assert len(read_body(text, "application/json")) == 1

@@ -101,7 +101,9 @@ def test_presigned_urls_of_version_2_are_verified(path: str) -> None:
 
 
 def altered(incoming: Incoming, **changes: Any) -> Incoming:
-    fields = {name: getattr(incoming, name) for name in ("method", "raw_path", "query_string", "headers", "body", "host")}
+    fields = {
+        name: getattr(incoming, name) for name in ("method", "raw_path", "query_string", "headers", "body", "host")
+    }
     return Incoming(**{**fields, **changes})
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from sagesmith.core.clock import FrozenClock
 from sagesmith.core.config import Config
@@ -13,11 +15,21 @@ from sagesmith.core.machine import MACHINES
 from sagesmith.core.operation import ApiError, Context, World
 from sagesmith.store.database import Database
 from sagesmith.store.resources import KINDS, Documents
+from sagesmith.store.tables import METADATA
+
+# `SAGESMITH_TEST_POSTGRESQL=postgresql+psycopg://user@host/scratch` runs these tests on PostgreSQL too; it empties it.
+POSTGRESQL = os.environ.get("SAGESMITH_TEST_POSTGRESQL", "")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    else:
+        empty = create_engine(POSTGRESQL)
+        METADATA.drop_all(empty)
+        empty.dispose()
+        database = Database(POSTGRESQL)
     yield database
     database.close()
 

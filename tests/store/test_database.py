@@ -79,7 +79,8 @@ def test_no_write_is_lost_or_refused_under_32_threads(database: Database) -> Non
         barrier.wait()
         for _ in range(5):
             with database.transaction() as connection:
-                value = int(connection.execute(text("SELECT value FROM settings WHERE name = 'count'")).scalar_one())
+                count = select(settings.c.value).where(settings.c.name == "count").with_for_update()
+                value = int(connection.execute(count).scalar_one())
                 changed = update(settings).where(settings.c.name == "count").values(value=str(value + 1))
                 connection.execute(changed)
 
@@ -89,11 +90,13 @@ def test_no_write_is_lost_or_refused_under_32_threads(database: Database) -> Non
     assert stored(database, "count") == "160"
 
 
-def test_sqlite_is_set_to_survive_a_power_cut(database: Database) -> None:
+def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
     with database.reading() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
         }
+    database.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
 
 

@@ -56,7 +56,10 @@ def dump(value: Any) -> bytes:
 
 def _shape_name(code: str, operation: OperationModel) -> str:
     """The modelled exception whose query code is `code`, or the code itself."""
-    return next((shape.name for shape in operation.error_shapes if shape.error_code == code), code)
+    for shape in operation.error_shapes:
+        if shape.metadata.get("error", {}).get("code") == code:
+            return str(shape.name)
+    return code
 
 
 def _content_type(operation: OperationModel | None) -> str:

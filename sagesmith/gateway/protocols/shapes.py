@@ -250,9 +250,12 @@ def _writer(shape: Shape) -> Convert:
     if shape.type_name == "timestamp":
         form = shape.serialization.get("timestampFormat", "unixTimestamp")
         return lambda value: write_timestamp(value, form)
-    return {"float": _write_float, "double": _write_float, "blob": _write_blob}.get(
-        shape.type_name, lambda value: value
-    )
+    scalars: dict[str, Convert] = {"float": _write_float, "double": _write_float, "blob": _write_blob}
+    return scalars.get(shape.type_name, _as_it_is)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _write_structure(shape: StructureShape) -> Convert:

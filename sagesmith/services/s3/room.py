@@ -50,9 +50,9 @@ def s3(function: Callable[[Request, Context], dict[str, Any] | None]) -> Handler
                 fields={"UploadId": request.get("UploadId", "")},
             ) from None
         except PreconditionFailed as error:
-            raise precondition_failed(
-                "If-None-Match" if error.found and "IfMatch" not in request else "If-Match"
-            ) from None
+            if not error.found:
+                raise no_such_key(request.get("Key", "")) from None
+            raise precondition_failed("If-Match" if "IfMatch" in request else "If-None-Match") from None
 
     return _SERVICE.operation(guarded)
 

@@ -5,19 +5,17 @@ Every function may run again after a crash: a gang is launched only under an id 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sagesmith.core.names import runs_bucket
 from sagesmith.engines.base import Gang, State
+from sagesmith.services.instances import cores_of
+from sagesmith.services.reports import delete_reports, ensure_runs_bucket, read_report
 from sagesmith.services.routes import Place, Routes, VariantRoute
 from sagesmith.services.sagemaker.endpoints.record import Deployment, Instance, Retiring, Variant
 from sagesmith.services.sagemaker.endpoints.snapshot import new_instance
-from sagesmith.services.serving import Post, ensure_runs_bucket, serving_hosts, serving_paper
-from sagesmith.store.objects import NoSuchBucket, NoSuchObject
+from sagesmith.services.serving import Post, serving_hosts, serving_paper
 
 if TYPE_CHECKING:
     from sagesmith.core.machine import Document
@@ -58,10 +56,12 @@ def _tend_one(instance: Instance, variant: Variant, document: Document, ctx: Con
     if state is State.ABSENT and not instance["launched_at"]:
         return _launch(instance, variant, document, ctx), ""
     if state is State.RUNNING:
-        launched_at = instance["launched_at"] or ctx.now
-        places = instance["places"] or _places(instance["run"], variant, ctx)
-        tries = 0 if places else instance["tries"]
+        places = _places(instance["run"], variant, ctx)
+        # An agent starts a server process that ended again, perhaps on another port: its time begins anew.
+        began = instance["launched_at"] if instance["places"] == places else 0.0
+        launched_at = began or ctx.now
         if places or ctx.now - launched_at <= variant["ready_timeout"]:
+            tries = 0 if places else instance["tries"]
             return {**instance, "launched_at": launched_at, "places": places, "tries": tries}, ""
         return _replacement(instance, ctx), _ping_failure(variant)
     replacement = _replacement(instance, ctx)
@@ -84,6 +84,7 @@ def _launch(instance: Instance, variant: Variant, document: Document, ctx: Conte
             arn=document.arn,
             log_group=f"/aws/sagemaker/Endpoints/{document.name}",
             log_stream=stream if len(hosts) == 1 else f"{stream}/{container['hostname']}",
+            cores=cores_of(variant["instance_type"]),
             startup_timeout=variant["startup_timeout"],
             stop_grace=STOP_GRACE,
         )
@@ -104,20 +105,11 @@ def _places(run: str, variant: Variant, ctx: Context) -> list[Place]:
     places = []
     for host, container in zip(serving_hosts(variant["containers"]), variant["containers"], strict=True):
         report = read_report(run, host, ctx)
-        if report.get("phase") != "InService" or "port" not in report:
+        if report is None or report["phase"] != "InService" or "port" not in report:
             return []
         address = ctx.world.engine.address(run, host)
         places.append(Place(hostname=container["hostname"], address=f"{address}:{report['port']}"))
     return places
-
-
-def read_report(run: str, host: str, ctx: Context) -> dict[str, Any]:
-    """The last report of an agent that arrived; {} when none has."""
-    try:
-        report = json.loads(ctx.world.objects.get(runs_bucket(ctx), f"{run}/{host}.json"))
-    except NoSuchObject:
-        return {}
-    return report if isinstance(report, dict) else {}
 
 
 def _ping_failure(variant: Variant) -> str:
@@ -130,9 +122,9 @@ def _ping_failure(variant: Variant) -> str:
 def _failure(run: str, variant: Variant, ctx: Context) -> str:
     """Why a gang ended, in its agent's words where there are any."""
     for host in serving_hosts(variant["containers"]):
-        text = read_report(run, host, ctx).get("failure")
-        if text:
-            return f"Production variant {variant['name']}: {text}"[:1024]
+        report = read_report(run, host, ctx)
+        if report is not None and report.get("failure"):
+            return f"Production variant {variant['name']}: {report['failure']}"[:1024]
     return _ping_failure(variant)
 
 
@@ -191,13 +183,6 @@ def tend_retiring(retiring: list[Retiring], ctx: Context) -> list[Retiring]:
         elif ctx.world.engine.probe(gang["run"]).state is State.RUNNING:
             left.append(gang)
         else:
-            _forget(gang["run"], ctx)
+            ctx.world.engine.forget(gang["run"])
+            delete_reports(gang["run"], ctx)
     return left
-
-
-def _forget(run: str, ctx: Context) -> None:
-    ctx.world.engine.forget(run)
-    bucket = runs_bucket(ctx)
-    with suppress(NoSuchBucket):
-        for report in list(ctx.world.objects.list(bucket, f"{run}/")):
-            ctx.world.objects.delete(bucket, report.key)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 sagemaker = Service("sagemaker")
 
 _BOOLEANS = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
-_MAX_METRICS = 40  # MetricDefinitions of one job
 
 
 @sagemaker.operation
@@ -151,4 +150,4 @@ def _metric_definitions(given: list[dict[str, str]], algorithm: Specification) -
     """The job's own definitions and, for names it does not define itself, the algorithm's."""
     names = {definition["Name"] for definition in given}
     built_in = [{"Name": m["name"], "Regex": m["regex"]} for m in algorithm["metrics"] if m["name"] not in names]
-    return [*given, *built_in][:_MAX_METRICS]
+    return [*given, *built_in]

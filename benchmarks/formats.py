@@ -1,0 +1,187 @@
+"""Formats: RecordIO and CSV read side by side with the readers that users know.
+
+    python benchmarks/formats.py [--sdk-python /path/to/venv/bin/python] [--rounds 5] [--megabytes 64]
+
+RecordIO is read beside `read_records` of SageMaker's own Python SDK, which lives in an environment of its own (it
+brings its own protobuf); CSV beside pyarrow.csv.read_csv and pandas.read_csv. Rounds alternate between the readers, one
+thread each, files in the page cache. Printed are medians of processor time, so that other work on the machine counts
+less, with the ratio to ours. "copy" is the bound: the same bytes read from the file and copied once in memory. Peers
+return what they return; ours is float32 rows with labels apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as arrow
+from pyarrow import csv
+from scipy import sparse
+
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.channel import Channel
+from sagesmith.formats.recordio_writer import write_records
+
+SDK = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+from sagemaker.amazon.common import read_records
+print("ready", flush=True)
+for line in sys.stdin:
+    begun = time.process_time()
+    with open(line.strip(), "rb") as file:
+        rows = len(read_records(file))
+    print(rows, time.process_time() - begun, flush=True)
+"""
+
+
+def timed(read: Callable[[], int]) -> Callable[[], float]:
+    def run() -> float:
+        begun = time.process_time()
+        assert read() > 0
+        return time.process_time() - begun
+
+    return run
+
+
+def copied(path: Path) -> int:
+    """Reads the bytes in pieces and copies each once."""
+    total = 0
+    target = np.empty(1 << 20, np.uint8)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            target[: len(block)] = np.frombuffer(block, np.uint8)
+            total += len(block)
+    return total
+
+
+def rows_of(path: Path, content_type: str) -> int:
+    return sum(len(batch) for batch in Channel.from_folder("train", path, content_type).batches())
+
+
+class Sdk:
+    """The SDK in a process of its own; only the reading is timed, in that process."""
+
+    def __init__(self, python: str) -> None:
+        self.process = subprocess.Popen(
+            [python, "-c", SDK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        while "ready" not in (line := self.process.stdout.readline()):
+            if not line:
+                raise SystemExit(f"{python} cannot import the sagemaker SDK")
+
+    def read(self, path: Path) -> Callable[[], float]:
+        def run() -> float:
+            assert self.process.stdin is not None
+            assert self.process.stdout is not None
+            print(path, file=self.process.stdin, flush=True)
+            return float(self.process.stdout.readline().split()[1])
+
+        return run
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(title: str, path: Path, readers: dict[str, Callable[[], float]], rounds: int) -> None:
+    """Alternates the readers, after one round that is not counted, and prints medians."""
+    times: dict[str, list[float]] = {name: [] for name in readers}
+    for turn in range(rounds + 1):
+        for name, run in readers.items():
+            taken = run()
+            if turn:
+                times[name].append(taken)
+    size = path.stat().st_size / 1e6
+    ours = statistics.median(times["sagesmith"])
+    print(f"\n{title}, {size:.0f} MB, median of {rounds}")
+    print("\n| reader | MB/s | seconds | time against ours |\n|---|---|---|---|")
+    for name, found in times.items():
+        median = statistics.median(found)
+        print(f"| {name} | {size / median:,.0f} | {median:.3f} | {median / ours:.2f}x |", flush=True)
+
+
+def make_recordio(folder: Path, megabytes: int) -> list[tuple[str, Path]]:
+    rng = np.random.default_rng(0)
+    rows = megabytes * 5000
+    dense = folder / "dense.pbr"
+    labels = rng.integers(0, 2, rows).astype(np.float32)
+    dense.write_bytes(write_records(Batch(rng.normal(size=(rows, 41)).astype(np.float32), labels)))
+    rows = megabytes * 3000
+    matrix = sparse.random(rows, 10_000, density=0.005, format="csr", dtype=np.float32, rng=rng)
+    sparse_file = folder / "sparse.pbr"
+    sparse_file.write_bytes(write_records(Batch(matrix, labels[:rows])))
+    return [("RecordIO dense, 41 columns", dense), ("RecordIO sparse, 50 of 10,000 columns", sparse_file)]
+
+
+def make_csv(folder: Path, megabytes: int) -> list[tuple[str, Path]]:
+    rng = np.random.default_rng(0)
+    rows = megabytes * 1000
+    made = []
+    for title, values in (
+        ("CSV, 30 columns of float32", rng.normal(size=(rows * 3, 30)).astype(np.float32)),
+        ("CSV, 30 columns of float64 with 17 digits", rng.normal(size=(rows * 5 // 3, 30))),
+        ("CSV, 50 columns of small integers", rng.integers(0, 1000, (rows * 5, 50))),
+        ("CSV, 1,000 columns of 4 decimals", np.round(rng.normal(size=(rows // 7, 1000)), 4)),
+    ):
+        path = folder / f"{len(made)}.csv"
+        pd.DataFrame(values).to_csv(path, header=False, index=False)
+        made.append((title, path))
+    return made
+
+
+def arrow_rows(path: Path) -> int:
+    options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+    return int(csv.read_csv(path, read_options=options).num_rows)
+
+
+def arrow_matrix_rows(path: Path) -> int:
+    options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+    table = csv.read_csv(path, read_options=options)
+    matrix = np.empty((table.num_rows, table.num_columns), np.float32)
+    for index, column in enumerate(table.columns):
+        matrix[:, index] = column.to_numpy()
+    return len(matrix)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sdk-python", default="", help="python of an environment with sagemaker 2.x")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=64)
+    given = parser.parse_args()
+    arrow.set_cpu_count(1)
+    sdk = Sdk(given.sdk_python) if given.sdk_python else None
+    with tempfile.TemporaryDirectory() as name:
+        for title, path in make_recordio(Path(name), given.megabytes):
+            readers = {"sagesmith": timed(lambda path=path: rows_of(path, "recordio-protobuf"))}
+            readers["copy"] = timed(lambda path=path: copied(path))
+            if sdk is not None:
+                readers["sagemaker SDK read_records"] = sdk.read(path)
+            compare(title, path, readers, given.rounds)
+        if sdk is None:
+            print("\nskipped: the sagemaker SDK's read_records (no --sdk-python)")
+        else:
+            sdk.close()
+        for title, path in make_csv(Path(name), given.megabytes):
+            readers = {
+                "sagesmith": timed(lambda path=path: rows_of(path, "text/csv")),
+                "pyarrow.csv.read_csv, a table": timed(lambda path=path: arrow_rows(path)),
+                "pyarrow.csv.read_csv, to a float32 matrix": timed(lambda path=path: arrow_matrix_rows(path)),
+                "pandas.read_csv": timed(lambda path=path: len(pd.read_csv(path, header=None))),
+                "copy": timed(lambda path=path: copied(path)),
+            }
+            compare(title, path, readers, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
