@@ -65,7 +65,6 @@ class XGBoost(Algorithm):
     images = ("sagemaker-xgboost", "xgboost")
     framework = True
     role: ClassVar[Role] = "regressor"  # of the default objective; see `task`
-    framework = True
     takes_missing = True
     channels = (
         ChannelSpec("train", True, CONTENT_TYPES, "text/libsvm"),
