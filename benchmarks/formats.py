@@ -4,8 +4,9 @@
 
 RecordIO is read beside `read_records` of SageMaker's own Python SDK, which lives in an environment of its own (it
 brings its own protobuf); CSV beside pyarrow.csv.read_csv and pandas.read_csv. Rounds alternate between the readers, one
-thread each, files in the page cache; median processor times are printed (so that other work on the machine counts less) with the ratio to ours. "copy" is the bound: the same bytes
-read from the file and copied once in memory. Peers return what they return; ours is float32 rows with labels apart.
+thread each, files in the page cache. Printed are medians of processor time, so that other work on the machine counts
+less, with the ratio to ours. "copy" is the bound: the same bytes read from the file and copied once in memory. Peers
+return what they return; ours is float32 rows with labels apart.
 """
 
 from __future__ import annotations

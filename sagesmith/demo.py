@@ -164,7 +164,7 @@ def _train(sagemaker: Any, logs: Any, steps: Steps) -> str:
 
     def ended() -> bool:
         steps.advance(_rounds(logs))
-        return sagemaker.describe_training_job(TrainingJobName="demo")["TrainingJobStatus"] != "InProgress"
+        return bool(sagemaker.describe_training_job(TrainingJobName="demo")["TrainingJobStatus"] != "InProgress")
 
     _until(ended, "the training job to end", seconds=600)
     job = sagemaker.describe_training_job(TrainingJobName="demo")
@@ -199,7 +199,7 @@ def _deploy(sagemaker: Any, artifact: str) -> None:
     sagemaker.create_endpoint(EndpointName="demo", EndpointConfigName="demo")
 
     def ready() -> bool:
-        return sagemaker.describe_endpoint(EndpointName="demo")["EndpointStatus"] != "Creating"
+        return bool(sagemaker.describe_endpoint(EndpointName="demo")["EndpointStatus"] != "Creating")
 
     _until(ready, "the endpoint to be in service", seconds=120)
     endpoint = sagemaker.describe_endpoint(EndpointName="demo")

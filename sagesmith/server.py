@@ -28,7 +28,7 @@ from sagesmith.gateway.app import Gateway
 from sagesmith.gateway.connection import LimitedConnection
 from sagesmith.gateway.keys import Keys
 from sagesmith.reconciler import Reconciler
-from sagesmith.services import load_rooms
+from sagesmith.services import load_rooms, runtime
 from sagesmith.services.catalogue import catalogue_of
 from sagesmith.store.database import Database
 from sagesmith.store.local_objects import LocalObjects
@@ -81,7 +81,9 @@ class Server:
         self.keys = Keys(config.keys_file)
         load_rooms()
         self.world = _world(config, self.keys, stack)
-        catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
+        if config.engine != "none":
+            catalogue_of(config)  # starts to ask for the algorithms; whoever needs them first waits
+        stack.callback(self.world.engine.close)
         access_log = AccessLog(config.data / "access.log")
         stack.callback(access_log.close)
         gateway = Gateway(self.world, self.keys, self.world.objects.scratch, access_log)
@@ -89,10 +91,9 @@ class Server:
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
         self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
+        self._uvicorn.world = self.world
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
-        if config.engine != "none":
-            catalogue_of(config)  # asks for the algorithms in the background, before the first job does
         reconciler.start()
         stack.callback(reconciler.stop)
         log.info("sagesmith answers at %s, data in %s", self.address, config.data)
@@ -109,9 +110,16 @@ class Server:
 class _Uvicorn(uvicorn.Server):
     """uvicorn would raise SIGTERM again once it has stopped, and so end the process before everything is closed."""
 
+    world: World
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends as uvicorn does, then hands over the invocation metrics that are still in memory."""
+        await super().shutdown(sockets)
+        await runtime.close(self.world)
 
 
 def _check(config: Config) -> None:

@@ -285,11 +285,12 @@ def run_in_this_process(folder: Path, point: str) -> None:
 @pytest.mark.kill
 def test_a_server_killed_at_every_point_in_turn_ends_what_it_began(ctx: Context, jobs: Documents) -> None:
     folder = ctx.world.config.data
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     for point in POINTS:
-        killed = subprocess.run([sys.executable, __file__, str(folder), point], timeout=60)
+        killed = subprocess.run([sys.executable, __file__, str(folder), point], timeout=60, env=environment)
         if point != POINTS[-1]:  # at the last one the process may notice its own success and end first
             assert killed.returncode == -signal.SIGKILL
-    finished = subprocess.run([sys.executable, __file__, str(folder), ""], timeout=60)
+    finished = subprocess.run([sys.executable, __file__, str(folder), ""], timeout=60, env=environment)
     assert finished.returncode == 0
     assert jobs.get(ctx, "a").body == {"Runs": 1}
 

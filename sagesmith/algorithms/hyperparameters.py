@@ -195,7 +195,8 @@ def parse_as(annotation: Any, value: Any) -> Any:
 
 def _parse_union(annotation: Any, arguments: tuple[Any, ...], value: Any) -> Any:
     # Literals first: "auto" must not be taken by str, nor "1" by a wider type before a narrower one.
-    ordered = sorted(arguments, key=lambda a: (typing.get_origin(a) is not Literal, a is str))
+    literal: Any = Literal
+    ordered = sorted(arguments, key=lambda a: (typing.get_origin(a) is not literal, a is str))
     for argument in ordered:
         if argument in _NONE:
             if value is None:

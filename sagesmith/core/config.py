@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def _parse(name: str, type_name: str, text: str) -> Any:
     try:
         if type_name == "bool":
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-        return {"int": int, "float": float, "str": str, "Path": lambda p: Path(p).expanduser()}[type_name](text)
+        parsers: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+        return Path(text).expanduser() if type_name == "Path" else parsers[type_name](text)
     except (KeyError, ValueError):
         raise ValueError(f"SAGESMITH_{name.upper()}={text!r} is not a valid {type_name}") from None

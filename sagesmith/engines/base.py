@@ -41,7 +41,7 @@ class Probe:
 
 
 class Engine(Protocol):
-    """Five methods. A gang is launched under an id that was stored before, so that after a crash `probe` can tell.
+    """Six methods. A gang is launched under an id that was stored before, so that after a crash `probe` can tell.
 
     A gang lives and dies together: once an agent is lost, or has ended with a status other than 0, the engine stops
     the others.
@@ -81,5 +81,12 @@ class Engine(Protocol):
 
         Raises:
             ValueError: it still runs.
+        """
+        ...
+
+    def close(self) -> None:
+        """The server ends in good order: endpoints, which answer only through it, end and are forgotten.
+
+        The next server finds them absent and launches them again. Jobs go on without a server.
         """
         ...

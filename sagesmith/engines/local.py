@@ -40,6 +40,7 @@ from sagesmith.engines.nursery import Nursery
 
 UPLOAD_GRACE = 300.0  # seconds that a stopped agent has for its uploads, after its job's own grace
 LOST_GRACE = 10.0  # seconds for the rest of a gang that has lost a host
+KILL_SECONDS = 5.0  # for the kernel to end what SIGKILL was sent to
 KILLED = 137  # 128 + SIGKILL
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 OWN_VARIABLES = re.compile(r"(AWS_|BOTO|SAGESMITH_|SAGEMAKER_)|.*_PROXY$", re.IGNORECASE)
@@ -144,6 +145,22 @@ class LocalEngine:
             folder.path.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
+    def close(self) -> None:
+        serving = [run for run in self._every_run() if run.kind() == "endpoint"]
+        for run in serving:
+            run.note_stop(0.0, [])
+            run.kill()
+        deadline = time.monotonic() + KILL_SECONDS
+        for run in serving:
+            while any(host.alive() for host in run.hosts()) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            with contextlib.suppress(ValueError):  # one that SIGKILL has not ended yet is swept by the next server
+                self.forget(run.path.name)
+
+    def _every_run(self) -> list[_Run]:
+        found = [_Run(entry) for entry in self._runs.iterdir() if NAME.fullmatch(entry.name)]
+        return [run for run in found if run.exists()]
+
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One launch at a time, among the servers of this host as well."""
@@ -164,12 +181,11 @@ class LocalEngine:
         if not gang.cores and not gang.memory:
             return True
         cores, memory = gang.cores, gang.memory
-        for entry in self._runs.iterdir():
-            run = _Run(entry)
-            if entry.name in self._ended or not NAME.fullmatch(entry.name) or not run.exists():
+        for run in self._every_run():
+            if run.path.name in self._ended:
                 continue
             if not any(host.alive() for host in run.hosts()):
-                self._ended.add(entry.name)
+                self._ended.add(run.path.name)
                 continue
             asked = run.asked()
             cores, memory = cores + asked["cores"], memory + asked["memory"]
@@ -298,6 +314,10 @@ class _Run:
     def asked(self) -> dict[str, Any]:
         return _read(self.path / "gang.json")
 
+    def kind(self) -> str:
+        """The kind that its papers name: training, endpoint, …"""
+        return str(next((host.paper().get("kind", "") for host in self.hosts()), ""))
+
     def hosts(self) -> list[_Host]:
         return [_Host(self.path / name) for name in self.asked().get("hosts", [])]
 
@@ -330,6 +350,9 @@ class _Host:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.name
+
+    def paper(self) -> dict[str, Any]:
+        return _read(self.path / "agent.json")
 
     def take(self) -> int | None:
         """The lock, as a descriptor to hand to the agent; None when an agent has it."""

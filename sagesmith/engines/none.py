@@ -24,6 +24,9 @@ class NoEngine:
     def forget(self, run: str) -> None:
         """There is nothing to forget."""
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 def create(config: Config) -> NoEngine:
     return NoEngine()

@@ -41,11 +41,13 @@ def exponent_at(text: np.ndarray, at: int) -> tuple[int, int]:
 @compiled
 def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
     """digits * 10^exponent, and whether that is surely the float32 that Python would give."""
+    if exponent == 0 and digits <= EXACT_DIGITS:  # a short whole number, zero too; signed conversion is the faster one
+        return True, np.float32(np.float64(np.int64(digits)))
     if digits == 0:
         return True, np.float32(0)
     if exponent < -59 or exponent > 59:
         return False, np.float32(0)
-    value = np.float64(digits)
+    value = np.float64(np.int64(digits)) if digits <= EXACT_DIGITS else np.float64(digits)
     value = value / POWERS[-exponent] if exponent < 0 else value * POWERS[exponent]
     if not SMALLEST < value < LARGEST:
         return False, np.float32(0)

@@ -132,11 +132,10 @@ def _points(datum: Mapping[str, Any], where: str, now: float) -> list[Point]:
     unit = datum.get("Unit", "None")
     if "StatisticValues" in datum:
         s = datum["StatisticValues"]
-        numbers = (s["SampleCount"], s["Sum"], s["Minimum"], s["Maximum"])
-        _check_numbers(numbers, f"{where}.StatisticValues")
+        _check_numbers((s["SampleCount"], s["Sum"], s["Minimum"], s["Maximum"]), f"{where}.StatisticValues")
         if s["SampleCount"] <= 0 or s["Minimum"] > s["Maximum"]:
             raise _invalid(f"{where}.StatisticValues: SampleCount must be positive and Minimum at most Maximum.")
-        return [Point(timestamp, *map(float, numbers), unit=unit)]
+        return [Point(timestamp, s["SampleCount"], s["Sum"], s["Minimum"], s["Maximum"], unit)]
     values = datum.get("Values", [datum["Value"]] if "Value" in datum else [])
     counts = datum.get("Counts", [1.0] * len(values))
     _check_numbers((*values, *counts), where)

@@ -253,7 +253,7 @@ class LocalObjects:
                 return None
             known = self._sidecars.find(bucket, key, entry["id"])
             if known is None:
-                self._sidecars.write(bucket, key, entry)
+                self._sidecars.write(bucket, key, entry, durable=False)
         return known or entry
 
     def _stage(self, source: bytes | Path) -> Path:

@@ -132,7 +132,7 @@ class LogStore:
 
     def groups(
         self, condition: str = "", pattern: str = "", after: str = "", limit: int = 50
-    ) -> Sequence[Row[tuple[str, int, int]]]:
+    ) -> list[tuple[str, int, int]]:
         """(name, created_at, bytes stored) of groups by prefix `condition` or substring `pattern`, after a name."""
         size = (
             select(func.coalesce(func.sum(func.length(log_events.c.message)), 0))
@@ -148,7 +148,8 @@ class LogStore:
         if pattern:
             query = query.where(log_groups.c.name.contains(pattern, autoescape=True))
         with self._database.reading() as connection:
-            return connection.execute(query.order_by(log_groups.c.name).limit(limit)).all()
+            found = connection.execute(query.order_by(log_groups.c.name).limit(limit)).all()
+        return [(str(name), int(created_at), int(size)) for name, created_at, size in found]
 
     def streams(
         self,

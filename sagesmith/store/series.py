@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,7 +177,7 @@ def statistic(name: str, bucket: Sequence[Point]) -> float | None:
     """
     samples = math.fsum(point.samples for point in bucket)
     total = math.fsum(point.sum for point in bucket)
-    simple = {
+    simple: dict[str, Callable[[], float | None]] = {
         "SampleCount": lambda: samples,
         "Sum": lambda: total,
         "Minimum": lambda: min(point.minimum for point in bucket),

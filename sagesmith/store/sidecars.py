@@ -38,14 +38,18 @@ class Sidecars:
         """The entry of that version, if one was written."""
         return next((entry for entry in self._read(bucket, key) if entry.get("id") == version), None)
 
-    def write(self, bucket: str, key: str, entry: Entry, keep: Identity | None = None) -> None:
-        """Records an entry durably; of those recorded before only the version `keep` stays."""
+    def write(self, bucket: str, key: str, entry: Entry, keep: Identity | None = None, durable: bool = True) -> None:
+        """Records an entry; of those recorded before only the version `keep` stays.
+
+        `durable` is False for what can be computed again: it is written in one step, but not waited for.
+        """
         entries = [old for old in self._read(bucket, key) if old.get("id") == keep and keep != entry["id"]]
         path = self.path(bucket, key)
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(path.parent.parent)
-        write_durably(path, json.dumps([*entries, entry]).encode())
+            if durable:
+                sync_folder(path.parent.parent)
+        _replace(path, json.dumps([*entries, entry]).encode(), durable)
 
     def remove(self, bucket: str, key: str) -> None:
         self.path(bucket, key).unlink(missing_ok=True)
@@ -60,17 +64,23 @@ class Sidecars:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replaces a file in one step that survives a power cut."""
+    _replace(path, data, True)
+
+
+def _replace(path: Path, data: bytes, durable: bool) -> None:
     temporary = path.with_name(f".{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

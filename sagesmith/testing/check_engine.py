@@ -40,6 +40,7 @@ def check_engine(make: Callable[[], Engine], paper: AgentPaper) -> None:
         _one_failed_host_ends_the_others,
         _names_that_are_no_file_names_are_refused,
         _a_gang_that_ended_is_forgotten,
+        _closing_ends_endpoints_and_lets_jobs_go_on,
     ):
         check(make, paper)
 
@@ -155,3 +156,18 @@ def _a_gang_that_ended_is_forgotten(make: Callable[[], Engine], paper: AgentPape
     _ended(engine, gang.run)
     engine.forget(gang.run)
     assert engine.probe(gang.run).state is State.ABSENT
+
+
+def _closing_ends_endpoints_and_lets_jobs_go_on(make: Callable[[], Engine], paper: AgentPaper) -> None:
+    engine = make()
+    job = gang_of(paper, FOREVER)
+    endpoint = gang_of({**paper, "kind": "endpoint"}, FOREVER)
+    for gang in (job, endpoint):
+        assert engine.launch(gang)
+        wait_for(engine, gang.run, State.RUNNING)
+    engine.close()
+    later = make()
+    assert later.probe(endpoint.run) == Probe(State.ABSENT), "an endpoint outlived its server's good end"
+    assert later.probe(job.run).state is State.RUNNING, "a job did not outlive its server"
+    later.stop(job.run, 0)
+    _ended(later, job.run)

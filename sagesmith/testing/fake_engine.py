@@ -49,6 +49,9 @@ class FakeEngine:
     def address(self, run: str, host: str) -> str:
         return "127.0.0.1"
 
+    def close(self) -> None:
+        """A stage is not taken down."""
+
     def forget(self, run: str) -> None:
         self.states.pop(run, None)
         self.gangs.pop(run, None)

@@ -18,6 +18,8 @@ import boto3
 from botocore.config import Config as ClientConfig
 
 from sagesmith.core.config import Config
+from sagesmith.engines.base import State
+from sagesmith.engines.local import LocalEngine
 from sagesmith.gateway.keys import Key, Keys
 
 START_SECONDS = 60.0
@@ -95,6 +97,7 @@ def running_server(data: Path, *, process: bool = True, **settings: Any) -> Iter
         assert server.process is not None
         if server.process.poll() is None:
             server.stop()
+        _end_jobs(config)
 
 
 @contextmanager
@@ -109,6 +112,15 @@ def _in_thread(config: Config) -> Iterator[RunningServer]:
         finally:
             server.stop()
             thread.join()
+
+
+def _end_jobs(config: Config) -> None:
+    """Kills the jobs that outlive the server, as a test's folder does not."""
+    engine = LocalEngine(config.runs)
+    for run in config.runs.iterdir():
+        engine.stop(run.name, 0)
+    while any(engine.probe(run.name).state is State.RUNNING for run in config.runs.iterdir()):
+        time.sleep(0.02)
 
 
 def _start(config: Config, environment: dict[str, str], module: str) -> tuple[subprocess.Popen[bytes], str]:

@@ -245,3 +245,14 @@ def test_softmax_and_hinge_vote(wine, tmp_path: Path) -> None:  # type: ignore[n
         votes.append(model.predict(X))
     expected = [np.bincount(column.astype(int)).argmax() for column in np.array(votes).T]
     assert XGBoost.load(tmp_path).predict(X).tolist() == expected
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "binary:hinge", "multi:softmax", "multi:softprob"])
+def test_dense_rows_are_predicted_as_by_xgboost_itself(objective: str, models, cancer, wine) -> None:  # type: ignore[no-untyped-def]
+    X = (wine if objective.startswith("multi") else cancer)[0][:50].copy()
+    X[::3, 2] = np.nan
+    for rows in (X, X[:1], X[::2], np.asfortranarray(X)):
+        expected = models[objective].booster_model.inplace_predict(rows)
+        found = models[objective].ensemble_.predict(rows)
+        assert found.shape == expected.shape
+        assert np.array_equal(found, expected)

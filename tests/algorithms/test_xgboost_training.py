@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,16 @@ def test_pickled_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "xgboost-model").write_bytes(b"binf\x00\x00")
     with pytest.raises(ValueError, match="no XGBoost model in UBJSON or JSON"):
         XGBoost.load(tmp_path)
+
+
+def test_a_pipe_is_read_once_with_weights(diabetes, tmp_path: Path, job) -> None:  # type: ignore[no-untyped-def]
+    X, y = diabetes
+    weight = np.linspace(0.5, 2, len(y)).astype(np.float32)
+    os.mkfifo(tmp_path / "train_0")
+    text = "".join(";".join(repr(float(v)) for v in row) + "\n" for row in np.column_stack([y, weight, X]))
+    writer = threading.Thread(target=(tmp_path / "train_0").write_text, args=(text,))
+    writer.start()
+    model = XGBoost(num_round=3, csv_weights=1).fit(Channel.from_pipe("train", tmp_path / "train", "text/csv"), run=job)
+    writer.join(10)
+    expected = XGBoost(num_round=3).fit(X, y, sample_weight=weight).predict(X)
+    assert np.allclose(model.predict(X), expected, rtol=1e-6)

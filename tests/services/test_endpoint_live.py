@@ -117,6 +117,22 @@ class Load:
                 self.failures.append(error)
 
 
+def invocations(server: RunningServer, name: str) -> float:
+    """What CloudWatch has counted of an endpoint's invocations."""
+    now = time.time()
+    dimensions = [{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": "v"}]
+    points = server.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/SageMaker",
+        MetricName="Invocations",
+        Dimensions=dimensions,
+        StartTime=now - 3600,
+        EndTime=now + 60,
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    return float(sum(point["Sum"] for point in points))
+
+
 def containers(server: RunningServer) -> list[psutil.Process]:
     """The serving processes of the server's data folder."""
     found = []
@@ -141,9 +157,42 @@ def test_an_update_under_load_fails_no_request(server: RunningServer) -> None:
     described = sagemaker.describe_endpoint(EndpointName="busy")
     assert described["EndpointConfigName"] == "two"
     assert described["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    wait_for(lambda: invocations(server, "busy") == load.answers, True)
     sagemaker.delete_endpoint(EndpointName="busy")
     wait_for(lambda: status(sagemaker, "busy"), "", 90)
     assert containers(server) == []
+
+
+def test_errors_reach_the_client_in_aws_shape(server: RunningServer) -> None:
+    sagemaker, runtime = server.client("sagemaker"), server.client("sagemaker-runtime")
+    in_service(sagemaker, "errors")
+
+    def refused(name: str = "errors", **members: Any) -> dict[str, Any]:
+        with pytest.raises(ClientError) as caught:
+            runtime.invoke_endpoint(**{"EndpointName": name, "Body": ROW, "ContentType": "text/csv", **members})
+        answer: dict[str, Any] = caught.value.response
+        return answer
+
+    answer = refused(ContentType="image/png")
+    assert answer["Error"]["Code"] == "ModelError"
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert answer["OriginalStatusCode"] == 415
+    assert answer["OriginalMessage"] in answer["Error"]["Message"]
+    assert answer["LogStreamArn"].endswith("log-group:/aws/sagemaker/Endpoints/errors")
+    answer = refused("absent")
+    assert answer["Error"] == {
+        "Code": "ValidationError",
+        "Message": "Endpoint absent of account 123456789012 not found.",
+    }
+    assert refused(Body=b"1" * (6 * 2**20 + 1))["ResponseMetadata"]["HTTPStatusCode"] in (400, 413)
+    answer = runtime.invoke_endpoint(EndpointName="errors", Body=ROW, ContentType="text/csv", TargetVariant="v")
+    assert answer["InvokedProductionVariant"] == "v"
+    assert server.stop() == 0
+    server.restart()
+    assert invocations(server, "errors") == 2, "what was counted is not lost when the server is stopped"
+    sagemaker = server.client("sagemaker")
+    sagemaker.delete_endpoint(EndpointName="errors")
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="errors", WaiterConfig={"Delay": 1, "MaxAttempts": 90})
 
 
 def test_an_endpoint_outlives_its_container_its_agent_and_the_server(server: RunningServer) -> None:

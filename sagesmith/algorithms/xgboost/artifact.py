@@ -88,9 +88,7 @@ def read(path: Path) -> xgboost.Booster:
             "write it with Booster.save_model"
         )
     if content[:1] != b"{":
-        raise ValueError(
-            f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 converts older ones"
-        )
+        raise ValueError(f"{path} is no XGBoost model in UBJSON or JSON; xgboost 1.6 to 3.0 converts older ones")
     try:
         return xgboost.Booster(model_file=bytearray(content))
     except (xgboost.core.XGBoostError, ValueError, TypeError) as error:

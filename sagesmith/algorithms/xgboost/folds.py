@@ -59,8 +59,8 @@ def _together(train: Batch, validation: Batch | None) -> Batch:
     if validation is None:
         return train
     stack: Any = sparse.vstack if train.is_sparse or validation.is_sparse else np.vstack
-    features: Any = stack([train.features, validation.features])
-    features = features.tocsr() if sparse.issparse(features) else features
+    stacked: Any = stack([train.features, validation.features])
+    features = stacked.tocsr() if hasattr(stacked, "tocsr") else stacked
     weights = [np.ones(len(b), np.float32) if b.weight is None else b.weight for b in (train, validation)]
     weighted = train.weight is not None or validation.weight is not None
     label = np.concatenate([train.label, validation.label])

@@ -72,6 +72,8 @@ def read(channel: Channel, settings: Mapping[str, Any], run: Run) -> Batch | Non
         batch = channel.read()
     except NoData:
         return None
+    if len(batch) == 0:
+        return None
     if batch.label is None:
         raise DataError(f"Got input data without labels. Please check the input data of channel {channel.name}")
     if batch.label.ndim > 1:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sagesmith.algorithms.xgboost import dense
+
 if TYPE_CHECKING:
     import xgboost
 
@@ -34,6 +36,7 @@ class Ensemble:
         # The linear booster has no in-place prediction.
         self._in_place = '"name":"gblinear"' not in boosters[0].save_config().replace(" ", "")
         self._ranges = [_rounds(booster) for booster in self.boosters]
+        self._settings = [dense.configuration(rounds) for rounds in self._ranges]
 
     def use_threads(self, threads: int) -> None:
         """How many threads a prediction uses: one where every request has its own processor."""
@@ -57,6 +60,8 @@ class Ensemble:
 
     def _one(self, number: int, features: Any) -> np.ndarray:
         booster, rounds = self.boosters[number], self._ranges[number]
+        if self._in_place and isinstance(features, np.ndarray) and features.dtype == np.float32 and len(features):
+            return dense.predict(booster, np.ascontiguousarray(features), self._settings[number])
         if self._in_place:
             return np.asarray(booster.inplace_predict(features, iteration_range=rounds, validate_features=False))
         import xgboost

@@ -62,8 +62,7 @@ def train(algorithm: XGBoost, channels: Mapping[str, Channel], run: Run) -> None
     for line in rules.announcements(settings, len(run.hosts)):
         run.log(line)
     plan = _plan(algorithm, run)
-    trained, validated = _read(channels, plan)
-    gang = hosts.Gang(run, trained, validated)
+    gang = hosts.Gang(run, *_read(channels, plan))  # the only one to hold the rows, so that it can let go of them
     if not gang.stays:
         run.log("Host %s has no data and leaves the training", run.host)
         return

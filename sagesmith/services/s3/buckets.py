@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from sagesmith.core.operation import ApiError, Context
+from sagesmith.services.s3.multipart import uploads_of
 from sagesmith.services.s3.room import Request, bucket_of, invalid, owner, s3
 from sagesmith.store.objects import BucketExists, BucketInfo, BucketNotEmpty
 
@@ -91,6 +92,9 @@ def delete_bucket(request: Request, ctx: Context) -> None:
             409,
             fields={"BucketName": request["Bucket"]},
         ) from None
+    uploads = uploads_of(ctx)
+    for upload in uploads.open_uploads(request["Bucket"]):
+        uploads.abort(upload)
 
 
 @s3

@@ -10,6 +10,8 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from sagesmith.store.uploads import Uploads
+
 MIB = 2**20
 FIRST, SECOND, LAST = b"1" * (5 * MIB), b"2" * (5 * MIB), b"3" * 10
 
@@ -104,6 +106,30 @@ def test_completion_honours_conditions(s3, bucket) -> None:
     assert code(raised) == "PreconditionFailed"
     s3.complete_multipart_upload(**names, MultipartUpload=parts)
     assert s3.get_object(Bucket=bucket, Key="big")["Body"].read() == LAST
+
+
+def test_completing_again_after_a_crash_between_object_and_record(s3, bucket, monkeypatch) -> None:
+    names = begin(s3, bucket)
+    etag = s3.upload_part(**names, PartNumber=1, Body=LAST)["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Uploads, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(ClientError) as raised:
+            s3.complete_multipart_upload(**names, MultipartUpload=parts, IfNoneMatch="*")
+        assert code(raised) == "InternalError"
+    done = s3.complete_multipart_upload(**names, MultipartUpload=parts, IfNoneMatch="*")
+    assert done["ETag"].endswith('-1"')
+    assert s3.get_object(Bucket=bucket, Key="big")["Body"].read() == LAST
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+
+def test_uploads_end_with_their_bucket(s3, bucket) -> None:
+    names = begin(s3, bucket)
+    s3.delete_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket)
+    with pytest.raises(ClientError) as raised:
+        s3.list_parts(**names)
+    assert code(raised) == "NoSuchUpload"
 
 
 def test_part_copies(s3, bucket) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training_stage import Stage, training_stage
+
+from tests.services.sagemaker.training_stage import Stage, training_stage
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from training_stage import Stage
 
 from sagesmith.core.operation import ApiError
 from sagesmith.engines.base import State
 from sagesmith.testing.check_operation import check_operation
+from tests.services.sagemaker.training_stage import Stage
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
 

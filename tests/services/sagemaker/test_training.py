@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from training_stage import Stage, channel
 
 from sagesmith.core.names import runs_bucket
 from sagesmith.core.operation import ApiError
@@ -12,6 +11,7 @@ from sagesmith.engines.base import State
 from sagesmith.services.sagemaker.training.progress import QUIET_LIMIT
 from sagesmith.services.sagemaker.training.steps import LONGEST_WAIT, LOST_GRACE, UPLOAD_GRACE
 from sagesmith.testing.check_operation import check_operation
+from tests.services.sagemaker.training_stage import Stage, channel
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
 

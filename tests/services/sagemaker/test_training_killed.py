@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("killed")
-    with running_server(folder, module="killable_server", stop_grace=20.0) as server:
+    with running_server(folder, module="tests.services.sagemaker.killable_server", stop_grace=20.0) as server:
         s3 = server.client("s3")
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="train/rows.csv", Body=ROWS.encode())

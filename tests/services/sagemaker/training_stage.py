@@ -69,6 +69,9 @@ class StubEngine:
     def address(self, run: str, host: str) -> str:
         return "127.0.0.1"
 
+    def close(self) -> None:
+        """A stage is not taken down."""
+
     def forget(self, run: str) -> None:
         assert self.states.get(run) is not State.RUNNING, "a running gang was forgotten"
         self.gangs.pop(run, None)
