@@ -112,7 +112,7 @@ def decimal(text: np.ndarray, at: int) -> tuple[int, np.float32]:
 
 
 @inlined
-def quick(at: int) -> tuple[int, np.float32]:
+def quick_decimal(at: int) -> tuple[int, np.float32]:
     """The same as `decimal` for the plain ways to write a number, without a branch for how many digits there are.
 
     Up to ROOM bytes from `at` on are looked at. Where the number is not for here, the answer is NaN and `at` itself,

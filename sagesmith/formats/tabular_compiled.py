@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sagesmith.formats.compiled import compiled
-from sagesmith.formats.numbers_compiled import DECLINED, decimal, quick
+from sagesmith.formats.numbers_compiled import DECLINED, decimal, quick_decimal
 from sagesmith.formats.words_compiled import ROOM, byte_at
 
 FINE, RAGGED, TOO_HARD = 0, 1, 2
@@ -32,7 +32,7 @@ def fill(text: np.ndarray, delimiter: int, matrix: np.ndarray, hard: np.ndarray)
         for left in range(width - 1, -1, -1):
             end, value = at, np.float32(np.nan)
             if at + ROOM < stop:
-                end, value = quick(at)
+                end, value = quick_decimal(at)
             mark = byte_at(end)
             if mark != (delimiter if left else 10) and (left or mark != 13):
                 place, value, known = any_cell(text, at - begin, delimiter)
