@@ -20,6 +20,7 @@ from sagesmith.core.names import S3Uri
 
 PARALLEL = 8  # objects downloaded at a time
 OPT_ML = PurePosixPath("/opt/ml")
+SUBMIT_DIRECTORY = "sagemaker_submit_directory"
 
 
 def write_configuration(paper: AgentPaper, folder: JobFolder) -> list[Channel]:
@@ -116,21 +117,37 @@ def stage_models(paper: AgentPaper, folder: JobFolder, server: Server) -> None:
         into = folder.base / model["into"]
         if not into.resolve().is_relative_to(folder.base.resolve()):
             raise JobFailed(f"ClientError: a model cannot be put into {model['into']!r}, outside of the container")
-        try:
-            _stage_model(model["url"], into, folder, server)
-        except (ClientError, BotoCoreError) as error:
-            raise JobFailed(
-                f"ClientError: Failed to download model data from {model['url']}: {refusal(error)}"
-            ) from None
-        except (ArchiveError, ValueError, OSError) as error:
-            raise JobFailed(f"ClientError: Failed to extract model data from {model['url']}: {error}") from None
+        _stage(model["url"], "model data", into, folder, server)
 
 
-def _stage_model(url: str, into: Path, folder: JobFolder, server: Server) -> None:
+def stage_code(paper: AgentPaper, folder: JobFolder, server: Server) -> None:
+    """Lays the script of a framework image into code/. Only we can: the job has no key to fetch it with.
+
+    The hyperparameter sagemaker_submit_directory names it, as text or as JSON; a path that is not in S3 is one
+    inside the container, which the container finds itself.
+
+    Raises:
+        JobFailed: code that is missing, damaged or would leave its folder.
+    """
+    source = paper.get("hyperparameters", {}).get(SUBMIT_DIRECTORY, "").strip('" ')
+    if source.startswith("s3://"):
+        _stage(source, "code", folder.code, folder, server)
+
+
+def _stage(url: str, what: str, into: Path, folder: JobFolder, server: Server) -> None:
+    try:
+        _unpack_or_copy(url, into, folder, server)
+    except (ClientError, BotoCoreError) as error:
+        raise JobFailed(f"ClientError: Failed to download {what} from {url}: {refusal(error)}") from None
+    except (ArchiveError, ValueError, OSError) as error:
+        raise JobFailed(f"ClientError: Failed to extract {what} from {url}: {error}") from None
+
+
+def _unpack_or_copy(url: str, into: Path, folder: JobFolder, server: Server) -> None:
     uri = S3Uri.parse(url)
     into.mkdir(parents=True, exist_ok=True)
     if uri.key.endswith((".tar.gz", ".tgz")):
-        archive = folder.base / "model.tar.gz.download"
+        archive = folder.base / "archive.tar.gz.download"
         try:
             _copy(server, Source(uri, archive.name), archive.parent)
             unpack(archive, into)
@@ -143,5 +160,5 @@ def _stage_model(url: str, into: Path, folder: JobFolder, server: Server) -> Non
         raise ValueError("there are no objects under that prefix")
     for source in found:
         if ".." in source.path.split("/") or "." in source.path.split("/"):
-            raise ValueError(f"{source.uri} would not lie in the model's folder")
+            raise ValueError(f"{source.uri} would not lie in its folder")
     download(server, found, into)

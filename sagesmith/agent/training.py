@@ -10,7 +10,13 @@ from sagesmith.agent.host import Host, Outcome
 from sagesmith.agent.pipes import PipeFeeder
 from sagesmith.agent.process import ending
 from sagesmith.agent.rendezvous import meet
-from sagesmith.agent.staging_in import checkpoint_folder, stage_channels, stage_models, write_configuration
+from sagesmith.agent.staging_in import (
+    checkpoint_folder,
+    stage_channels,
+    stage_code,
+    stage_models,
+    write_configuration,
+)
 from sagesmith.agent.staging_out import StageOut
 from sagesmith.contract import FAILURE_CHARACTERS, JobFolder
 from sagesmith.core.names import S3Uri
@@ -29,6 +35,7 @@ def run(host: Host) -> Outcome:
     channels = write_configuration(paper, folder)
     checkpoints = _restored(host)
     stage_models(paper, folder, host.server)
+    stage_code(paper, folder, host.server)
     feeders = stage_channels(channels, paper, folder, host.server, host.spool.say)
     outcome = _train(host, feeders, meet(paper, host.server), checkpoints)
     host.reporter.enter("Uploading")

@@ -122,6 +122,7 @@ class Algorithm(Estimator):
             "class": f"{cls.__module__}:{cls.__qualname__}",
             "images": list(cls.images),
             "role": cls.role,
+            "framework": cls.framework,
             "description": inspect.cleandoc(cls.__doc__ or "").split("\n", 1)[0],
             "channels": [_listed(vars(channel)) for channel in cls.channels],
             "metrics": [dict(vars(metric)) for metric in cls.metrics],

@@ -231,3 +231,46 @@ def pass_time() -> None:
     import time
 
     time.sleep(0.02)
+
+
+def archive(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_the_users_script_lies_in_the_code_folder(server, start, quote):
+    server.objects["code/job/sourcedir.tar.gz"] = archive({"train.py": b"print()", "deep/more.py": b""})
+    agent = start(
+        PRELUDE + "code = sorted(str(p.relative_to(base / 'code')) for p in (base / 'code').rglob('*.*'))\n"
+        "(base / 'model/seen.json').write_text(json.dumps(code))",
+        hyperparameters={"sagemaker_submit_directory": f"{quote}s3://code/job/sourcedir.tar.gz{quote}"},
+    )
+    assert agent.wait()["exit"] == 0
+    seen = members(server.objects["out/job/output/model.tar.gz"])["seen.json"]
+    assert json.loads(seen) == ["deep/more.py", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "Failed to download code from s3://code/job/sourcedir.tar.gz"),
+        (b"no archive", "is not a whole tar"),
+        (archive({"../escaped.py": b""}), "'../escaped.py' would lie outside the folder"),
+    ],
+)
+def test_code_that_cannot_be_had_fails_the_job_before_it_starts(server, start, content, text):
+    if content is not None:
+        server.objects["code/job/sourcedir.tar.gz"] = content
+    agent = start(
+        "raise SystemExit(9)", hyperparameters={"sagemaker_submit_directory": "s3://code/job/sourcedir.tar.gz"}
+    )
+    report = agent.wait()
+    assert report["failure"].startswith("ClientError: Failed to")
+    assert text in report["failure"]
+    assert not list(agent.home.rglob("escaped.py"))

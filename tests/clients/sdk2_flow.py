@@ -38,11 +38,19 @@ def main(folder: Path) -> dict:
 
     image = image_uris.retrieve("xgboost", session.boto_region_name, version="1.7-1")
     estimator = Estimator(
-        image, ROLE, instance_count=1, instance_type="ml.m5.large", sagemaker_session=session,
-        output_path=f"s3://{bucket}/sdk2/models", base_job_name="sdk2",
+        image,
+        ROLE,
+        instance_count=1,
+        instance_type="ml.m5.large",
+        sagemaker_session=session,
+        output_path=f"s3://{bucket}/sdk2/models",
+        base_job_name="sdk2",
         hyperparameters={"objective": "binary:logistic", "num_round": 12, "eval_metric": "auc,logloss"},
     )
-    inputs = {"train": TrainingInput(train, content_type="csv"), "validation": TrainingInput(validation, content_type="csv")}
+    inputs = {
+        "train": TrainingInput(train, content_type="csv"),
+        "validation": TrainingInput(validation, content_type="csv"),
+    }
     log = io.StringIO()
     with contextlib.redirect_stdout(log):
         estimator.fit(inputs, logs="All")
@@ -60,7 +68,10 @@ def main(folder: Path) -> dict:
     seen["logs_for_job"] = log.getvalue()
 
     predictor = estimator.deploy(1, "ml.m5.large", serializer=CSVSerializer(), endpoint_name="sdk2")
-    rows = [[float(cell) for cell in line.split(",")[1:]] for line in (folder / "validation.csv").read_text().splitlines()[:3]]
+    rows = [
+        [float(cell) for cell in line.split(",")[1:]]
+        for line in (folder / "validation.csv").read_text().splitlines()[:3]
+    ]
     seen["predict_csv"] = predictor.predict(rows).decode()
     seen["predict_json"] = Predictor("sdk2", session, CSVSerializer(), JSONDeserializer()).predict(rows)
     seen["variant"] = predictor._get_endpoint_config_name()
@@ -73,7 +84,14 @@ def main(folder: Path) -> dict:
 
     (folder / "features.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
     features = session.upload_data(str(folder / "features.csv"), bucket=bucket, key_prefix="sdk2/batch")
-    transformer = estimator.transformer(1, "ml.m5.large", output_path=f"s3://{bucket}/sdk2/out", strategy="MultiRecord", assemble_with="Line", accept="text/csv")
+    transformer = estimator.transformer(
+        1,
+        "ml.m5.large",
+        output_path=f"s3://{bucket}/sdk2/out",
+        strategy="MultiRecord",
+        assemble_with="Line",
+        accept="text/csv",
+    )
     transformer.transform(features, content_type="text/csv", split_type="Line", wait=True, logs=False)
     seen["transform"] = session.read_s3_file(bucket, "sdk2/out/features.csv.out")
 

@@ -393,7 +393,10 @@ def refused(stage: Stage, text: str, **changes: Any) -> None:
         ("TrainingImage is required", {"AlgorithmSpecification": {"TrainingImage": ""}}),
         ("AlgorithmSpecification is required", {"AlgorithmSpecification": None}),
         ("more than once", {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "m", "Regex": "x"}] * 2}}),
-        ("sagemaker_program", {"HyperParameters": {"sagemaker_program": '"train.py"'}}),
+        ("lda is a built-in algorithm; only framework images run scripts", {
+            "AlgorithmSpecification": {"TrainingImage": "x/lda:1"},
+            "HyperParameters": {"sagemaker_program": '"train.py"'}}),
+        ("goes with sagemaker_program", {"HyperParameters": {"sagemaker_submit_directory": '"s3://b/code.tar.gz"'}}),
         ("ResourceConfig is required", {"ResourceConfig": None}),
         ("InstanceCount", {"ResourceConfig": {"InstanceCount": 0}}),
         ("VolumeSizeInGB", {"ResourceConfig": {"VolumeSizeInGB": 0}}),

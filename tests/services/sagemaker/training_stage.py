@@ -26,6 +26,7 @@ from sagesmith.testing.check_operation import check_operation
 XGBOOST = {
     "name": "xgboost",
     "images": ["sagemaker-xgboost", "xgboost"],
+    "framework": True,
     "metrics": [
         {"name": "train:rmse", "regex": r"train-rmse:(\S+)", "objective": "Minimize"},
         {"name": "validation:auc", "regex": r"validation-auc:(\S+)", "objective": "Maximize"},

@@ -48,7 +48,7 @@ _UNBUILT_IN_S3_SOURCE = {
     "ModelAccessConfig": "a model of a SageMaker hub",
     "HubAccessConfig": "a SageMaker hub",
 }
-_SCRIPT_MODE = ("sagemaker_program", "sagemaker_submit_directory")
+_PROGRAM, _CODE = "sagemaker_program", "sagemaker_submit_directory"
 
 
 def check(request: Mapping[str, Any], ctx: Context) -> Specification:
@@ -101,18 +101,20 @@ def _algorithm(request: Mapping[str, Any], ctx: Context) -> Specification:
             f"AlgorithmSpecification.TrainingImage {image!r} is not an image that this server can run. "
             f"It runs the images of these repositories, in any account and region: {known}."
         )
-    _refuse_script_mode(request.get("HyperParameters", {}), image)
+    _check_script_mode(request.get("HyperParameters", {}), image, algorithm)
     _check_metric_names(specification.get("MetricDefinitions", ()))
     return algorithm
 
 
-def _refuse_script_mode(hyperparameters: Mapping[str, str], image: str) -> None:
-    for name in _SCRIPT_MODE:
-        if name in hyperparameters:
-            raise validation_error(
-                f"HyperParameters.{name} asks for a script of your own in {image!r}, "
-                "which is not implemented by sagesmith."
-            )
+def _check_script_mode(hyperparameters: Mapping[str, str], image: str, algorithm: Specification) -> None:
+    given = [name for name in (_PROGRAM, _CODE) if name in hyperparameters]
+    if given and not algorithm.get("framework"):
+        raise validation_error(
+            f"HyperParameters.{given[0]} asks for a script of your own in {image!r}, "
+            f"but {algorithm['name']} is a built-in algorithm; only framework images run scripts."
+        )
+    if given == [_CODE]:
+        raise validation_error(f"HyperParameters.{_CODE} goes with {_PROGRAM}, which names the script to run.")
 
 
 def _check_metric_names(definitions: Any) -> None:
