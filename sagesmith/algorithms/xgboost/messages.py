@@ -14,12 +14,16 @@ _HEAD = re.compile(r"^\[\d+:\d+:\d+\] (WARNING: |INFO: |DEBUG: )?(\S+:\d+: )?") 
 
 
 @contextmanager
-def told(run: Run) -> Iterator[None]:
+def told(run: Run, verbosity: int) -> Iterator[None]:
     """Inside, what xgboost says on this thread goes to `run.log`; afterwards as before to Python's warnings and stdout.
+
+    `verbosity` is xgboost's: 0 silent, 1 warnings, 2 info, 3 debug. As a booster's parameter it would come too late for
+    what is said about the data and about the parameters themselves.
 
     The function to call is xgboost's public C one (XGBRegisterLogCallback), which holds for the calling thread; only
     the handle of the loaded library is taken from xgboost's Python module.
     """
+    import xgboost
     from xgboost.core import _LIB
 
     def take(message: bytes) -> None:
@@ -29,7 +33,8 @@ def told(run: Run) -> Iterator[None]:
     callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(take)
     _LIB.XGBRegisterLogCallback(callback)
     try:
-        yield
+        with xgboost.config_context(verbosity=verbosity):
+            yield
     finally:
         _LIB.XGBRegisterLogCallback(_LIB.callback)
 

@@ -35,7 +35,7 @@ def train(algorithm: XGBoost, channels: Mapping[str, Channel], run: Run) -> None
         run.log(line)
     plan = _plan(algorithm, run)
     rows = _read(channels, plan)
-    with messages.told(run):
+    with messages.told(run, settings["verbosity"]):
         _train(algorithm, rows, plan)
 
 
