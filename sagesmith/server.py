@@ -91,7 +91,7 @@ class Server:
         stack.callback(gateway.close)
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
-        self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
+        self._uvicorn = _Uvicorn(uvicorn_config(gateway))
         self._uvicorn.world = self.world
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
@@ -231,7 +231,7 @@ def _engine(config: Config) -> Engine:
     return engine
 
 
-def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
         loop="uvloop",

@@ -94,7 +94,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the gateway speaks HTTP only, not {scope['type']}")
-        exchange = Exchange(receive, _incoming(scope), request_id(), time.perf_counter())
+        exchange = Exchange(receive, incoming_of(scope), request_id(), time.perf_counter())
         answer = await self.answer(exchange)
         exchange.status = answer.status
         try:
@@ -206,7 +206,7 @@ class Gateway:
         self.pool.shutdown(wait=True)
 
 
-def _incoming(scope: Scope) -> Incoming:
+def incoming_of(scope: Scope) -> Incoming:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sagesmith.formats import tabular
 from sagesmith.formats.batch import Batch, DataError, NoData
+from sagesmith.formats.channel import Channel
 from sagesmith.formats.format import Options, read_body
 from sagesmith.formats.tabular import _compiled, read_lines, sniff_delimiter
 
@@ -106,10 +108,7 @@ def test_sniffed_delimiters(line: str, delimiter: str) -> None:
 
 
 def test_lines_are_counted_across_pieces_of_a_gzip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sagesmith.formats import lines
-    from sagesmith.formats.channel import Channel
-
-    monkeypatch.setattr(lines.pieces, "__defaults__", ("utf-8", 64))
+    monkeypatch.setattr(tabular, "PIECE_BYTES", 64)
     file = tmp_path / "a.csv.gz"
     file.write_bytes(gzip.compress(b"1,2\n" * 100 + b"1,oops\n" + b"1,2\n" * 50))
     with pytest.raises(DataError, match=r"a\.csv\.gz, line 101, column 2: 'oops'"):
