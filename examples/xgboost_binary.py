@@ -1,4 +1,4 @@
-"""Who earns more than 50,000 dollars? Binary classification on the census data of examples/data, AUC on held-out rows.
+"""Who earns more than 50,000 dollars? Binary classification on census data, AUC on held-out rows.
 
 python examples/xgboost_binary.py
 """
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+import sagesmith
 from sagesmith.algorithms import XGBoost
 from sagesmith.formats.channel import Channel
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(sagesmith.__file__).parent / "examples_data"
 
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+import sagesmith
 from sagesmith.algorithms import XGBoost
 from sagesmith.formats.channel import Channel
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(sagesmith.__file__).parent / "examples_data"
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ def serve(config: Config) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with Server(config) as server:
+        log.info('clients find it after: eval "$(sagesmith env --data %s)"', config.data)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         server.run()

@@ -89,6 +89,13 @@ class Algorithm(Estimator):
 
         return respond_with_rows(self, request)
 
+    @classmethod
+    def warm_up(cls) -> None:
+        """Called once, early, in a process that does nothing but train or serve this algorithm: to load libraries.
+
+        Returns at once; loading may go on in a thread. The default does nothing.
+        """
+
     # -- given -------------------------------------------------------------------------------------------------
     @classmethod
     def from_strings(cls, values: Mapping[str, str]) -> Self:

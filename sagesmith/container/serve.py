@@ -44,6 +44,7 @@ def serve(word: str, base: Path, *, host: str, port: int, port_file: Path | None
         algorithm = find(word)
         spare_imports(algorithm)
         start_logging(framework=algorithm.framework)
+        algorithm.warm_up()
         limits = Limits.of(os.environ)
         model, reason = _load(algorithm, folder)
         listener = _bind(host, port)

@@ -55,6 +55,7 @@ def _train(algorithm: type[Algorithm], folder: JobFolder, started: float) -> Non
     if is_script(algorithm, given):
         run_script(folder, given)
         return
+    algorithm.warm_up()
     stop = StopRequest()
     stop.listen()
     model = configure(algorithm, given, folder.hyperparameters)

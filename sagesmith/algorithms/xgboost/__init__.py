@@ -157,6 +157,12 @@ class XGBoost(Algorithm):
     def unknown_hyperparameter(cls, name: str) -> str:
         return f"Extraneous hyperparameter found: {name}"
 
+    @classmethod
+    def warm_up(cls) -> None:
+        from sagesmith.algorithms.xgboost.loading import load_beside
+
+        load_beside()
+
     def check(self) -> None:
         labels = getattr(self, "classes_", None)
         if self.settings["num_class"] is None and labels is not None and self.goal.startswith("multi:"):
