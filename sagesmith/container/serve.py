@@ -7,6 +7,7 @@ The model is loaded before the port is bound, so whoever can connect is answered
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -110,6 +111,7 @@ class _Server(uvicorn.Server):
 def _run(application: Application, listener: socket.socket) -> None:
     """Answers until SIGTERM; requests in progress are finished."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    gc.freeze()  # modules and model stay; looking through them again and again would hold up requests
     config = uvicorn.Config(
         application,
         http="httptools",
