@@ -179,7 +179,8 @@ class Request:
 
 async def gateway_steps(gateway: app.Gateway, request: Request, requests: int) -> None:
     """The steps inside the gateway, in their order."""
-    incoming = app.incoming_of(request.scope).with_body(request.body)
+    incoming = app.incoming_of(request.scope)
+    incoming.body = request.body
     claim = claim_of(incoming)
     found = route.operation_of(incoming, route.service_of(incoming, claim))
     assert found.model is not None

@@ -30,7 +30,9 @@ BUCKET = "bench"
 
 def prepare(server: RunningServer, rows: int) -> None:
     """A CSV file to train on: a label, then columns that follow from the row's number."""
-    lines = (",".join([str(row % 2), *(f"{(row * k) % 97 / 97:.3f}" for k in range(1, COLUMNS))]) for row in range(rows))
+    lines = (
+        ",".join([str(row % 2), *(f"{(row * k) % 97 / 97:.3f}" for k in range(1, COLUMNS))]) for row in range(rows)
+    )
     s3 = server.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="train/data.csv", Body="\n".join(lines).encode())

@@ -26,14 +26,14 @@ DECLINED = -1
 
 
 @compiled
-def exponent_at(text: np.ndarray, at: int) -> tuple[int, int]:
+def exponent_at(at: int) -> tuple[int, int]:
     """Where the digits after an `e` end, and the power they say."""
-    negative = text[at] == 45
-    if negative or text[at] == 43:
+    negative = byte_at(at) == 45
+    if negative or byte_at(at) == 43:
         at += 1
     power, begun = 0, at
-    while np.uint8(text[at] - 48) < 10:
-        power = min(power * 10 + (text[at] - 48), 10000)
+    while np.uint8(byte_at(at) - 48) < 10:
+        power = min(power * 10 + (byte_at(at) - 48), 10000)
         at += 1
     if at == begun:
         return DECLINED, 0
@@ -59,14 +59,14 @@ def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
 
 
 @compiled
-def leading_digits(text: np.ndarray, at: int) -> tuple[Any, Any]:
+def leading_digits(at: int) -> tuple[Any, Any]:
     """The leading digits of a long number that begins at `at`, as many as fit, and the power of ten to them."""
     digits, exponent, point = np.uint64(0), 0, False
-    while np.uint8(text[at] - 48) < 10 or (text[at] == 46 and not point):
-        if text[at] == 46:
+    while np.uint8(byte_at(at) - 48) < 10 or (byte_at(at) == 46 and not point):
+        if byte_at(at) == 46:
             point = True
         elif digits < MOST_DIGITS:
-            digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+            digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
             exponent -= point
         else:
             exponent += not point
@@ -75,35 +75,35 @@ def leading_digits(text: np.ndarray, at: int) -> tuple[Any, Any]:
 
 
 @compiled
-def decimal(text: np.ndarray, at: int) -> tuple[int, np.float32]:
+def decimal(at: int) -> tuple[int, np.float32]:
     """The number that begins at `at`: where it ends, and its value; DECLINED where there is none it knows.
 
     `text` must end in a byte that no number has (a newline), since that is what stops the loops.
     """
-    negative = text[at] == 45  # -
-    if negative or text[at] == 43:  # +
+    negative = byte_at(at) == 45  # -
+    if negative or byte_at(at) == 43:  # +
         at += 1
     begun = at
     digits = np.uint64(0)
-    while np.uint8(text[at] - 48) < 10:
-        digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+    while np.uint8(byte_at(at) - 48) < 10:
+        digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
         at += 1
     length = at - begun
     exponent = 0
-    if text[at] == 46:  # .
+    if byte_at(at) == 46:  # .
         at += 1
         point = at
-        while np.uint8(text[at] - 48) < 10:
-            digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+        while np.uint8(byte_at(at) - 48) < 10:
+            digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
             at += 1
         exponent = point - at
         length += at - point
     if length == 0:
         return DECLINED, np.float32(0)
     if length > 19:  # more than fit: the sum above is wrong
-        digits, exponent = leading_digits(text, begun)
-    if (text[at] | 32) == 101:  # e E
-        at, power = exponent_at(text, at + 1)
+        digits, exponent = leading_digits(begun)
+    if (byte_at(at) | 32) == 101:  # e E
+        at, power = exponent_at(at + 1)
         if at == DECLINED:
             return DECLINED, np.float32(0)
         exponent += power
@@ -122,10 +122,8 @@ def quick_decimal(at: int) -> tuple[int, np.float32]:
     negative = byte_at(at) == 45
     at += negative
     length, digits = digits_of(word_at(at))
-    if length == 0 or length == WORD:
-        return begun, np.float32(np.nan)
     at += length
-    exponent = 0
+    places = 0
     if byte_at(at) == 46:  # .
         at += 1
         places, fraction = fraction_at(at)
@@ -133,7 +131,9 @@ def quick_decimal(at: int) -> tuple[int, np.float32]:
             return begun, np.float32(np.nan)
         digits = digits * TEN_TO[places] + fraction
         at += places
-        exponent = -places
+    if length + places == 0 or length == WORD:
+        return begun, np.float32(np.nan)
+    exponent = -places
     if byte_at(at) | 32 == 101:  # e E
         length, power = short_exponent(at + 1)
         if length == 0:
@@ -163,7 +163,7 @@ def fraction_at(at: int) -> tuple[int, np.uint64]:
 
 
 @inlined
-def short_exponent(at: int) -> tuple[int, int]:
+def short_exponent(at: int) -> tuple[Any, Any]:
     """How many characters the power after an `e` has, 0 if that is not for here, and the power."""
     sign = byte_at(at)
     signed = np.int64(sign == 45 or sign == 43)

@@ -1,4 +1,4 @@
-"""byte_at, word_at, digits_of: eight characters of text at a time, in compiled code.
+"""byte_at, word_at, digits_of: characters by their address, eight at a time, in compiled code.
 
 A word is eight bytes as one integer, the first character lowest. Its leading digits are counted and valued without a
 branch, since how many a cell has is what the processor cannot foretell.
@@ -59,6 +59,15 @@ def _zeros_below(_typing: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], context.get_constant(types.boolean, 0))
 
     return types.int64(types.uint64), emit
+
+
+@inlined
+def address_of(text: np.ndarray) -> Any:
+    """Where an array of bytes begins; good for as long as the caller keeps the array.
+
+    Loops run over addresses, since an array that is handed to another function has its references counted each time.
+    """
+    return np.int64(text.ctypes.data)
 
 
 @inlined

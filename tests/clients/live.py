@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -98,10 +99,17 @@ def sdk_python(version: int) -> Path:
     variable = f"SAGESMITH_SDK{version}"
     path = Path(os.environ.get(variable) or ROOT / f".venv-sdk{version}" / "bin" / "python")
     if not path.exists():
-        pytest.skip(
-            f"SageMaker Python SDK v{version}: no interpreter at {path} (`make test` sets it up; or {variable})"
-        )
+        pytest.skip(f"SageMaker Python SDK v{version}: no interpreter at {path} (see `make test`, {variable})")
     return path
+
+
+def aws_cli() -> Path:
+    """The AWS CLI of the SDK's environment, else the one on PATH; skips the test when there is neither."""
+    own = ROOT / ".venv-sdk2" / "bin" / "aws"
+    found = own if own.exists() else shutil.which("aws")
+    if found is None:
+        pytest.skip(f"AWS CLI: neither {own} (see `make test`) nor `aws` on PATH")
+    return Path(found)
 
 
 def run_flow(server: RunningServer, version: int, flow: str, folder: Path, seconds: float = 240.0) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""A clock for the SageMaker Python SDK v2, which tails logs every 10 s and asks for the status every 30 s of wall clock:
-its waits are shortened, and seem to it as long as it wished. Nothing else of the SDK is changed.
+"""A clock for the SageMaker Python SDK v2, which tails logs every 10 s and asks for the status every 30 s: its waits
+are shortened, and seem to it as long as it wished. Nothing else of the SDK is changed.
 """
 
 from __future__ import annotations

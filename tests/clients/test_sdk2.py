@@ -124,7 +124,7 @@ def test_two_instances_share_the_objects_and_train_one_model(jobs: dict[str, Any
 
 
 def test_the_sdks_own_recordio_trains_as_csv_does(jobs: dict[str, Any], seen: dict[str, Any]) -> None:
-    last = [line for line in seen["fit_log"].splitlines() if line.startswith("[11]#011")][0]
+    last = next(line for line in seen["fit_log"].splitlines() if line.startswith("[11]#011"))
     logloss = float(last.split("train-logloss:")[1].split("#011")[0])
     assert jobs["recordio"]["File"] == jobs["recordio"]["Pipe"] == {"train:logloss": pytest.approx(logloss, abs=1e-4)}
 
