@@ -24,6 +24,7 @@ IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5"
 GROUP = "/aws/sagemaker/TrainingJobs"
 ENTRY_LINES = 2  # printed by the container before the algorithm is imported
 COLUMNS = 10
+ROOT = Path(__file__).resolve().parents[1]
 POLL = 0.05  # seconds between looks at a job's status
 BUCKET = "bench"
 
@@ -79,6 +80,7 @@ def run(server: RunningServer, name: str) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints one line of CSV per event, in the order of their medians."""
+    sys.path[0] = str(ROOT)  # in place of this folder, where the jobs' `import xgboost` would find xgboost.py
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--jobs", type=int, default=12, help="jobs whose median is shown, after one to warm up")
     parser.add_argument("--rows", type=int, default=200)

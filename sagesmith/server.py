@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib
 import ipaddress
 import logging
@@ -101,6 +102,7 @@ class Server:
 
     def run(self) -> None:
         """Answers requests in this thread until `stop` is called."""
+        gc.freeze()  # modules and models stay; looking through them again and again would hold up requests
         self._uvicorn.run(sockets=[self.socket])
 
     def stop(self) -> None:

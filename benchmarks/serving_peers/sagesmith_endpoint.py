@@ -48,16 +48,15 @@ def signed(server: RunningServer, body: bytes) -> dict[str, str]:
 
 def main(port: int, archive: Path, ready: Path) -> None:
     """Serves until SIGTERM."""
-    with tempfile.TemporaryDirectory(dir=ready.parent) as folder:
-        with running_server(Path(folder) / "data", process=True, port=port) as server:
-            deploy(server, archive)
-            partial = ready.with_suffix(".partial")
-            partial.write_text(json.dumps(signed(server, os.environ["BODY"].encode())))
-            partial.replace(ready)
-            asked = threading.Event()
-            signal.signal(signal.SIGTERM, lambda *_: asked.set())
-            asked.wait()
-            server.client("sagemaker").delete_endpoint(EndpointName=ENDPOINT)
+    with tempfile.TemporaryDirectory(dir=ready.parent) as folder, running_server(Path(folder), port=port) as server:
+        deploy(server, archive)
+        partial = ready.with_suffix(".partial")
+        partial.write_text(json.dumps(signed(server, os.environ["BODY"].encode())))
+        partial.replace(ready)
+        asked = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        asked.wait()
+        server.client("sagemaker").delete_endpoint(EndpointName=ENDPOINT)
 
 
 if __name__ == "__main__":

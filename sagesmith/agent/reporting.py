@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -79,7 +80,8 @@ class Reporter:
     def _write(self) -> None:
         self._report["sequence"] += 1
         self._report["beat"] = time.time()
-        write_private(self._file, json.dumps(self._report))
+        with contextlib.suppress(OSError):  # a full disk: the report that counts is the one that is sent
+            write_private(self._file, json.dumps(self._report))
 
     def _send(self) -> None:
         """Sends what is newest. An attempt that fails is repeated with what is newest then, never with older news."""

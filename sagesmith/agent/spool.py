@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -21,10 +22,15 @@ class Event(NamedTuple):
 
 
 class Spool:
-    """An append-only file of events: milliseconds, a tab, the text, a newline. Blank lines are no events."""
+    """An append-only file of events: milliseconds, a tab, the text, a newline. Blank lines are no events.
+
+    While the disk is full lines are lost, which a later line says; the job is not held up.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
+        self._rest = b""  # what a full disk did not take of the last event that it took part of
+        self._lost = 0  # lines since then
         self.path = path
         self._lock = threading.Lock()
         self._last = 0
@@ -36,9 +42,28 @@ class Spool:
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
             stamp = b"%d\t" % self._last
-            self._file.write(b"".join(stamp + part + b"\n" for part in _parts(line)))
+            self._append(b"".join(stamp + part + b"\n" for part in _parts(line)), stamp)
         with self.written:
             self.written.notify_all()
+
+    def _append(self, events: bytes, stamp: bytes) -> None:
+        self._rest = self._put(self._rest)
+        if self._rest:
+            self._lost += 1
+            return
+        if self._lost:
+            events = stamp + b"%d lines were lost here: the disk was full.\n" % self._lost + events
+            self._lost = 0
+        self._rest = self._put(events)
+
+    def _put(self, data: bytes) -> bytes:
+        """Writes to the file; returns what the disk had no room for."""
+        try:
+            return data[self._file.write(data) :]
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return data
 
     def say(self, text: str) -> None:
         """A line of the agent's own, for the user to read among the job's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 from sagesmith.agent.checkpoints import Checkpoints
 from sagesmith.agent.failures import JobFailed, Stopped
@@ -21,6 +22,7 @@ from sagesmith.agent.staging_out import StageOut
 from sagesmith.contract import FAILURE_CHARACTERS, JobFolder
 from sagesmith.core.names import S3Uri
 
+LITTLE = 1 << 16  # bytes of free disk space below which nothing can be expected to work
 PREFIXED = re.compile(r"(AlgorithmError|ClientError|InternalServerError|CapacityError)\b")
 
 
@@ -96,6 +98,11 @@ def _upload(host: Host, outcome: Outcome, checkpoints: Checkpoints | None) -> Ou
     return outcome
 
 
+def _no_room(folder: JobFolder) -> str:
+    """What to say of a process that could not even write why it failed."""
+    return " (the disk is full)" if shutil.disk_usage(folder.base).free < LITTLE else ""
+
+
 def failure_text(folder: JobFolder, code: int) -> str:
     """FailureReason of a job that ended with `code`: what it wrote to output/failure, else how its process ended."""
     try:
@@ -104,5 +111,5 @@ def failure_text(folder: JobFolder, code: int) -> str:
     except OSError:
         text = ""
     if not text:
-        return f"AlgorithmError: , {ending(code)}"
+        return f"AlgorithmError: , {ending(code)}{_no_room(folder)}"
     return text if PREFIXED.match(text) else f"AlgorithmError: {text}"

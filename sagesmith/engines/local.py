@@ -398,17 +398,26 @@ class _Host:
                 os.kill(int(pid), number)
 
     def kill_job(self) -> None:
-        """SIGKILL to every process of the job's session, if the session's number is still that of the job."""
+        """SIGKILL to every process of the job's session.
+
+        After a restart of the machine, or in time, the session's number is used again: either its leader is the
+        process that the job began with, or each member has to name the job's folder in its environment.
+        """
         job = _read(self.path / "job.json")
         if not job:
             return
-        with contextlib.suppress(psutil.Error):
-            if abs(psutil.Process(job["pid"]).create_time() - job["created"]) > 2:
+        led = False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            led = abs(psutil.Process(job["pid"]).create_time() - job["created"]) <= 2
+            if not led:
                 return
         for pid in psutil.pids():
-            with contextlib.suppress(OSError):
-                if os.getsid(pid) == job["pid"]:
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getsid(pid) == job["pid"] and (led or self._serves(psutil.Process(pid))):
                     os.kill(pid, signal.SIGKILL)
+
+    def _serves(self, process: psutil.Process) -> bool:
+        return process.environ().get("SAGEMAKER_BASE_DIR") == str(self.path / "ml")
 
 
 def _read(path: Path) -> dict[str, Any]:

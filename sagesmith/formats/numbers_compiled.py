@@ -78,7 +78,7 @@ def leading_digits(at: int) -> tuple[Any, Any]:
 def decimal(at: int) -> tuple[int, np.float32]:
     """The number that begins at `at`: where it ends, and its value; DECLINED where there is none it knows.
 
-    `text` must end in a byte that no number has (a newline), since that is what stops the loops.
+    The text must end in a byte that no number has (a newline), since that is what stops the loops.
     """
     negative = byte_at(at) == 45  # -
     if negative or byte_at(at) == 43:  # +
@@ -122,6 +122,10 @@ def quick_decimal(at: int) -> tuple[int, np.float32]:
     negative = byte_at(at) == 45
     at += negative
     length, digits = digits_of(word_at(at))
+    if length == WORD:
+        more, low = digits_of(word_at(at + WORD))
+        digits = digits * TEN_TO[more] + low
+        length += more
     at += length
     places = 0
     if byte_at(at) == 46:  # .
@@ -131,10 +135,10 @@ def quick_decimal(at: int) -> tuple[int, np.float32]:
             return begun, np.float32(np.nan)
         digits = digits * TEN_TO[places] + fraction
         at += places
-    if length + places == 0 or length == WORD:
+    if length + places == 0 or length == 2 * WORD:  # none, or perhaps more than those
         return begun, np.float32(np.nan)
     exponent = -places
-    if byte_at(at) | 32 == 101:  # e E
+    if (byte_at(at) | 32) == 101:  # e E
         length, power = short_exponent(at + 1)
         if length == 0:
             return begun, np.float32(np.nan)

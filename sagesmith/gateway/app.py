@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -115,9 +116,10 @@ class Gateway:
             return await self._perform(exchange)
         except ApiError as error:
             return self._refuse(exchange, error)
-        except Exception:
+        except Exception as error:
             log.exception("request %s: %s %s", exchange.id, exchange.incoming.method, exchange.incoming.raw_path[:500])
-            return self._refuse(exchange, _internal_failure(exchange.route))
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return self._refuse(exchange, _disk_full() if full else _internal_failure(exchange.route))
 
     async def _prepare(self, exchange: Exchange) -> None:
         """identify → authenticate → read the body → find the operation; the body of S3 only after the signature."""
@@ -277,6 +279,15 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
 def _too_large(limit: int) -> ApiError:
     return ApiError(
         "RequestEntityTooLargeException", f"The body is larger than the {limit} bytes that are allowed.", 413
+    )
+
+
+def _disk_full() -> ApiError:
+    """Nothing is written in place, so what was there before is still whole. No client repeats a 507 by itself."""
+    return ApiError(
+        "InsufficientStorage",
+        "The server's disk is full, so the request was not carried out. Free some space and send it again.",
+        507,
     )
 
 

@@ -6,7 +6,9 @@ Readers never wait. A transaction is durable when `transaction()` returns (WAL w
 
 from __future__ import annotations
 
+import errno
 import secrets
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from sagesmith.store.tables import METADATA, settings
 
@@ -63,6 +66,9 @@ class Database:
         """A connection in a transaction that commits at the end of the outermost block, or rolls back on an exception.
 
         A block inside another one joins it. The block must not await anything: other tasks would join it too.
+
+        Raises:
+            OSError: with ENOSPC, when SQLite's disk is full; nothing of the transaction has happened.
         """
         current = self._current()
         if current is not None:
@@ -77,6 +83,10 @@ class Database:
             try:
                 with connection.begin():
                     yield connection
+            except OperationalError as error:
+                if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    raise OSError(errno.ENOSPC, "the disk of the database is full") from error
+                raise
             finally:
                 _CURRENT.reset(token)
         for action in opened.afterwards:

@@ -259,20 +259,18 @@ class LocalObjects:
     def _stage(self, source: bytes | Path) -> Path:
         """The bytes in a synced file of the scratch folder, which is as new as now."""
         temporary = self.scratch / secrets.token_hex(16)
-        if isinstance(source, bytes):
-            temporary.write_bytes(source)
-        else:
-            try:
-                source.rename(temporary)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                shutil.copyfile(source, temporary)
-                source.unlink()
-        now = time.time_ns()
-        os.utime(temporary, ns=(now, now))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        try:
+            if isinstance(source, bytes):
+                temporary.write_bytes(source)
+            else:
+                _move(source, temporary)
+            now = time.time_ns()
+            os.utime(temporary, ns=(now, now))
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        except BaseException:  # a full disk needs the room
+            temporary.unlink(missing_ok=True)
+            raise
         return temporary
 
     def _check(self, bucket: str, key: str, if_match: str | None, if_absent: bool) -> None:
@@ -335,6 +333,16 @@ class LocalObjects:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 if entry.stat().st_mtime < time.time() - _STALE:
                     entry.unlink()
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(source, target)
+        source.unlink()
 
 
 def _md5(source: bytes | Path) -> str:

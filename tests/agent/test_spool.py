@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 from hypothesis import given
@@ -60,3 +61,36 @@ def test_batches_keep_to_their_limits_and_lose_nothing(tmp_path):
     spool.close()
     assert [int(event.message) for batch in batches for event in batch] == list(range(100))
     assert max(sum(len(event.message) + 26 for event in batch) for batch in batches) <= 350
+
+
+class Disk:
+    """A file on a disk with so many bytes of room left."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        if data and not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = data[: self.room]
+        self.room -= len(part)
+        return self.file.write(part)
+
+    def close(self):
+        self.file.close()
+
+
+def test_a_full_disk_costs_lines_and_tears_none(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "log")
+    spool.say("first")
+    monkeypatch.setattr(spool, "_file", Disk(spool._file, room=20))
+    for number in range(4):
+        spool.say(f"line {number}")
+    spool._file.room = 10**6
+    spool.say("last")
+    assert [event.message for event in read_all(spool)] == [
+        "first",
+        "line 0",
+        "2 lines were lost here: the disk was full.",
+        "last",
+    ]

@@ -37,7 +37,9 @@ def tree() -> dict[str, set[str]]:
 
 def test_the_tree_is_the_one_on_disk() -> None:
     told = {folder + name for folder, names in tree().items() for name in names}
-    on_disk = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if not path.name.startswith("__")}
+    files = [path.relative_to(SOURCE) for path in SOURCE.rglob("*.py") if not path.name.startswith("__")]
+    algorithm = SOURCE / "algorithms"  # what is inside an algorithm's own folder is its own affair
+    on_disk = {file.as_posix() for file in files if (SOURCE / file).parent.parent != algorithm}
     assert sorted(on_disk - told) == [], "not in the tree of docs/architecture.md"
     assert sorted(told - on_disk) == [], "in the tree of docs/architecture.md, but not on disk"
 

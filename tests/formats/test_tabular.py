@@ -177,7 +177,7 @@ def test_compiled_and_plain_reader_agree_to_the_bit(rows: list[list[str]]) -> No
 AFTER = {width: b"\n".join([b",".join([b"5"] * width)] * 64) for width in range(1, 5)}
 DIGITS = "12345678901234567890123456789"
 AWKWARD = (
-    *(f"{sign}{DIGITS[:whole]}.{DIGITS[:places]}" for sign in ("", "-") for whole in range(12) for places in range(26)),
+    *(f"{sign}{DIGITS[:whole]}.{DIGITS[:places]}" for sign in ("", "-") for whole in range(21) for places in range(26)),
     *(f"0.{'0' * zeros}{DIGITS[:places]}" for zeros in range(22) for places in (0, 1, 8, 16, 17, 19)),
     *(f"{DIGITS[:digits]}e{power}" for digits in (1, 8, 17, 19) for power in (*range(-70, 45), 99999, -99999)),
     *("1.401298464324817e-45", "7e-46", "7.006492321624085e-46", "7.006492321624086e-46", "1.1754943508222875e-38"),

@@ -41,6 +41,13 @@ def agents(server: RunningServer) -> list[psutil.Process]:
     return [process for process in of_jobs(server) if "sagesmith.agent" in " ".join(_words(process))]
 
 
+def nursery(server: RunningServer) -> psutil.Process | None:
+    """What forks the server's agents, unless it has been killed."""
+    assert server.process is not None
+    found = [process for process in of_folder(server.config.data) if _parent(process) == server.process.pid]
+    return next((process for process in found if "sagesmith.agent.nursery" in _words(process)), None)
+
+
 def jobs(server: RunningServer, verb: str) -> list[psutil.Process]:
     """The processes of `train` or `serve`."""
     return [process for process in of_jobs(server) if {"sagesmith.container", verb} <= set(_words(process))]
@@ -56,6 +63,13 @@ def wait_for_none(server: RunningServer) -> None:
     while left := of_jobs(server):
         assert time.monotonic() < deadline, f"left behind: {[_words(process) for process in left]}"
         time.sleep(0.05)
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return 0
 
 
 def _words(process: psutil.Process) -> list[str]:

@@ -116,14 +116,12 @@ class Killer:
             job.hurt[what] += 1
 
     def _nursery(self) -> bool:
-        own = self.scene.server.process
-        assert own is not None
-        for child in psutil.Process(own.pid).children():
-            if "sagesmith.agent.nursery" in child.cmdline():
-                self._note("nursery")
-                _kill(child)
-                return True
-        return False
+        found = processes.nursery(self.scene.server)
+        if found is None:
+            return False
+        self._note("nursery")
+        _kill(found)
+        return True
 
     def _server_and_agent(self) -> bool:
         self.scene.server.kill()

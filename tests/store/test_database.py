@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -139,3 +140,15 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, monkeypatch: p
 def test_databases_that_cannot_keep_state_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="database"):
         Database(url)
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_changed(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    write(database, "before", "1")
+    with pytest.raises(OSError, match="disk of the database is full") as caught, database.transaction() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite takes the size that the file has now
+        connection.execute(insert(settings).values(name="small", value="2"))
+        connection.execute(insert(settings).values(name="large", value="x" * 10**6))
+    assert caught.value.errno == errno.ENOSPC
+    assert (stored(database, "before"), stored(database, "small"), stored(database, "large")) == ("1", None, None)
+    database.close()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 
 
 def load_beside() -> threading.Thread:
-    """Starts to import xgboost in a thread; whoever imports it meanwhile waits for that import."""
+    """Starts to import xgboost in a thread; whoever imports it meanwhile waits for that import, or meets its error."""
+
+    def quietly() -> None:
+        with contextlib.suppress(ImportError):
+            load()
+
     # No daemon: a process that ends early must not tear the interpreter down under a library being loaded.
-    thread = threading.Thread(target=load, name="loading xgboost")
+    thread = threading.Thread(target=quietly, name="loading xgboost")
     thread.start()
     return thread
 

@@ -17,8 +17,8 @@ _HEAD = re.compile(r"^\[\d+:\d+:\d+\] (WARNING: |INFO: |DEBUG: )?(\S+:\d+: )?") 
 def told(run: Run, verbosity: int) -> Iterator[None]:
     """Inside, what xgboost says on this thread goes to `run.log`; afterwards as before to Python's warnings and stdout.
 
-    `verbosity` is xgboost's: 0 silent, 1 warnings, 2 info, 3 debug. As a booster's parameter it would come too late for
-    what is said about the data and about the parameters themselves.
+    `verbosity` is xgboost's: 0 silent, 1 warnings, 2 info, 3 debug. As a booster's parameter alone it would not hold
+    for what is said about the data.
 
     The function to call is xgboost's public C one (XGBRegisterLogCallback), which holds for the calling thread; only
     the handle of the loaded library is taken from xgboost's Python module.
