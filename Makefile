@@ -15,7 +15,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a minute or two, once) ..."
 	@$(PYTHON) -c 'import sys; sys.exit("sagesmith needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip $(PIP) --editable '.[algorithms]'
+	@$(BIN)/python -m pip $(PIP) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base

@@ -6,7 +6,8 @@ RecordIO is read beside `read_records` of SageMaker's own Python SDK, which live
 brings its own protobuf); CSV beside pyarrow.csv.read_csv and pandas.read_csv. Rounds alternate between the readers, one
 thread each, files in the page cache. Printed are medians of processor time, so that other work on the machine counts
 less, with the ratio to ours. "copy" is the bound: the same bytes read from the file and copied once in memory. Peers
-return what they return; ours is float32 rows with labels apart.
+return what they return; ours is float32 rows with labels apart. pyarrow is timed three ways: as it comes, told that all
+is float32, and laid out in rows of float32 as the algorithms need them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -132,25 +134,59 @@ def make_csv(folder: Path, megabytes: int) -> list[tuple[str, Path]]:
         ("CSV, 30 columns of float64 with 17 digits", rng.normal(size=(rows * 5 // 3, 30))),
         ("CSV, 50 columns of small integers", rng.integers(0, 1000, (rows * 5, 50))),
         ("CSV, 1,000 columns of 4 decimals", np.round(rng.normal(size=(rows // 7, 1000)), 4)),
+        ("CSV, 25 columns as numpy.savetxt writes them (%.18e)", rng.normal(size=(rows * 8 // 5, 25))),
     ):
         path = folder / f"{len(made)}.csv"
-        pd.DataFrame(values).to_csv(path, header=False, index=False)
+        form = "%.18e" if "savetxt" in title else None
+        pd.DataFrame(values).to_csv(path, header=False, index=False, float_format=form)
         made.append((title, path))
     return made
 
 
-def arrow_rows(path: Path) -> int:
+def arrow_table(path: Path, cells: arrow.DataType | None = None) -> arrow.Table:
+    """pyarrow's own reader; `cells` is the type of every column, which it guesses if there is none."""
     options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
-    return int(csv.read_csv(path, read_options=options).num_rows)
+    with path.open("rb") as file:
+        columns = file.readline().count(b",") + 1
+    types = {f"f{index}": cells for index in range(columns)} if cells else None
+    return csv.read_csv(path, read_options=options, convert_options=csv.ConvertOptions(column_types=types))
 
 
-def arrow_matrix_rows(path: Path) -> int:
-    options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
-    table = csv.read_csv(path, read_options=options)
+def arrow_matrix(path: Path) -> np.ndarray:
+    """The float32 columns, laid side by side in rows as ours are."""
+    table = arrow_table(path, arrow.float32())
     matrix = np.empty((table.num_rows, table.num_columns), np.float32)
     for index, column in enumerate(table.columns):
         matrix[:, index] = column.to_numpy()
-    return len(matrix)
+    return matrix
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from sagesmith.formats.channel import Channel
+for path in sys.argv[1:]:
+    assert sum(len(batch) for batch in Channel.from_folder("train", Path(path), "text/csv").batches()) > 0
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) // 1024, flush=True)
+"""
+
+
+def peaks(paths: list[Path]) -> list[int]:
+    """Megabytes resident at the peak, after reading each file in turn in one fresh process; needs Linux."""
+    command = [sys.executable, "-c", PEAK, *map(str, paths)]
+    return [int(line) for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
+
+
+def compare_memory(folder: Path, path: Path) -> None:
+    """Prints the peak for a file, and for one sixteen times as long."""
+    longer = folder / "longer.csv"
+    with longer.open("wb") as file:
+        for _ in range(16):
+            file.write(path.read_bytes())
+    for name, peak in zip((path, longer), peaks([path, longer]), strict=True):
+        print(f"\npeak memory of a process that reads {name.stat().st_size / 1e6:,.0f} MB of CSV: {peak} MB")
+    longer.unlink()
 
 
 def main() -> None:
@@ -175,12 +211,14 @@ def main() -> None:
         for title, path in make_csv(Path(name), given.megabytes):
             readers = {
                 "sagesmith": timed(lambda path=path: rows_of(path, "text/csv")),
-                "pyarrow.csv.read_csv, a table": timed(lambda path=path: arrow_rows(path)),
-                "pyarrow.csv.read_csv, to a float32 matrix": timed(lambda path=path: arrow_matrix_rows(path)),
+                "pyarrow, a table of guessed types": timed(lambda path=path: arrow_table(path).num_rows),
+                "pyarrow, a table of float32": timed(lambda path=path: arrow_table(path, arrow.float32()).num_rows),
+                "pyarrow, a float32 matrix": timed(lambda path=path: len(arrow_matrix(path))),
                 "pandas.read_csv": timed(lambda path=path: len(pd.read_csv(path, header=None))),
                 "copy": timed(lambda path=path: copied(path)),
             }
             compare(title, path, readers, given.rounds)
+        compare_memory(Path(name), path)
 
 
 if __name__ == "__main__":

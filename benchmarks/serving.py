@@ -1,8 +1,9 @@
-"""One row to an XGBoost model of 100 trees: the container's `serve` beside other model servers, under wrk.
+"""One row to an XGBoost model of 100 trees: our endpoint and container beside other model servers, under wrk.
 
-Every contestant serves the same booster, first shows that it predicts the same number, is warmed up, then measured
-several times; the medians are printed as CSV. Peers live in virtual environments of their own, named by options, for
-their dependencies clash; a peer without one is skipped, saying so.
+Every contestant serves the same booster and first shows that it predicts the same number. In each round all of them
+are started, warmed up, measured and ended, one after the other; the medians over the rounds are printed as CSV. Peers
+live in virtual environments of their own, named by options, for their dependencies clash; a peer without one is
+skipped, saying so. The endpoint is asked through the whole server, with a signature that is checked every time.
 
     python benchmarks/serving.py --mlflow /tmp/peers/mlflow --bentoml /tmp/peers/bentoml --ray /tmp/peers/ray
 """
@@ -15,11 +16,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -31,9 +32,11 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # in place of this folder, where `import xgboost` would find xgboost.py
 PEERS = Path(__file__).parent / "serving_peers"
 TREES, COLUMNS, ROWS = 100, 20, 5000
 START_SECONDS = 120
+WARM_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,21 @@ class Bench:
     folder: Path
     model: Path  # xgboost's own file
     base: Path  # the folder that stands for /opt/ml, the model in it
+    archive: Path  # the model as SageMaker keeps it
     row: list[float]
     expected: float
+
+    @property
+    def ready(self) -> Path:
+        return self.folder / "ready.json"
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server to compare. `command(bench, port)` starts it; it answers a POST of `body(row)` at `path`."""
+    """A server to compare. `command(bench, port)` starts it; it answers a POST of `body(row)` at `path`.
+
+    Where `ready` is true, headers are first known once it runs: it writes them to `Bench.ready`.
+    """
 
     name: str
     command: Callable[[Bench, int], list[str]]
@@ -57,6 +68,7 @@ class Contestant:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/csv"})
     body: Callable[[list[float]], str] = lambda row: ",".join(map(str, row))
     environment: dict[str, str] = field(default_factory=dict)
+    ready: bool = False
     missing: str = ""  # why it cannot take part
 
 
@@ -75,9 +87,13 @@ class Measured:
     cpu: float
 
 
+NAMES = ("rate", "p50", "p99", "cpu")
+
+
 def contestants(options: argparse.Namespace) -> list[Contestant]:
     """Ours first, then the least there can be, then the peers."""
     return [
+        Contestant("sagesmith endpoint", _endpoint, "/endpoints/rows/invocations", ready=True),
         Contestant("sagesmith container", _container),
         Contestant("bare Starlette", lambda bench, port: _uvicorn(port)),
         Contestant(
@@ -115,6 +131,11 @@ def _container(bench: Bench, port: int) -> list[str]:
     return [*command, "--base", str(bench.base), "--port", str(port)]
 
 
+def _endpoint(bench: Bench, port: int) -> list[str]:
+    script = PEERS / "sagesmith_endpoint.py"
+    return [sys.executable, str(script), str(port), str(bench.archive), str(bench.ready)]
+
+
 def _uvicorn(port: int) -> list[str]:
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PEERS), "starlette_app:app", "--port", str(port)]
     return [*command, "--no-access-log", "--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
@@ -148,47 +169,86 @@ def prepare(folder: Path) -> Bench:
     (base / "model").mkdir(parents=True)
     booster.save_model(folder / "model.ubj")
     shutil.copy(folder / "model.ubj", base / "model" / "xgboost-model")
+    archive = folder / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(folder / "model.ubj", "xgboost-model")
     row = [float(str(value)) for value in rows[0]]
     expected = float(booster.inplace_predict(rows[:1])[0])
-    return Bench(folder, folder / "model.ubj", base, row, expected)
+    return Bench(folder, folder / "model.ubj", base, archive, row, expected)
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant, bench: Bench) -> Iterator[tuple[str, int]]:
-    """The contestant's URL and process while it serves; its whole process group is ended afterwards."""
+def running(contestant: Contestant, bench: Bench) -> Iterator[tuple[str, dict[str, str], int]]:
+    """The contestant's URL, headers and process while it serves; all its processes are ended afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment = inherited | {"OMP_NUM_THREADS": "1", "MODEL": str(bench.model), "PYTHONPATH": str(ROOT)}
+    bench.ready.unlink(missing_ok=True)
     command = contestant.command(bench, port)
-    environment |= {
-        "PATH": f"{Path(command[0]).parent}{os.pathsep}{inherited.get('PATH', '')}"
-    } | contestant.environment
-    log = (bench.folder / f"{contestant.name.replace(' ', '-')}.log").open("wb")
-    with log:
+    log = bench.folder / f"{contestant.name.replace(' ', '-')}.log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=environment, cwd=bench.folder, stdout=log, stderr=log, start_new_session=True
+            command,
+            env=_environment(contestant, bench, command[0]),
+            cwd=bench.folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-        try:
-            url = f"http://127.0.0.1:{port}{contestant.path}"
-            _await(process, contestant, bench, url, Path(log.name))
-            yield url, process.pid
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(15)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    try:
+        url = f"http://127.0.0.1:{port}{contestant.path}"
+        yield url, _await(process, contestant, bench, url, log), process.pid
+    finally:
+        _end(process, bench)
 
 
-def _await(process: subprocess.Popen[bytes], contestant: Contestant, bench: Bench, url: str, log: Path) -> None:
-    """Waits for the first answer, which must be the booster's own."""
-    request = urllib.request.Request(url, contestant.body(bench.row).encode(), contestant.headers)
+def _environment(contestant: Contestant, bench: Bench, program: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return (
+        inherited
+        | {
+            "OMP_NUM_THREADS": "1",
+            "MODEL": str(bench.model),
+            "BODY": contestant.body(bench.row),
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{Path(program).parent}{os.pathsep}{inherited.get('PATH', '')}",
+        }
+        | contestant.environment
+    )
+
+
+def _end(process: subprocess.Popen[bytes], bench: Bench) -> None:
+    """SIGTERM to the contestant, SIGKILL to what is left of it 15 seconds later."""
+    everything = processes(process.pid, bench)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(15)
+    for one in psutil.wait_procs(everything, 3)[1]:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    process.wait()
+
+
+def processes(pid: int, bench: Bench) -> list[psutil.Process]:
+    """A contestant's processes: its children, and what has left the family but names the benchmark's folder."""
+    found = {}
+    with contextlib.suppress(psutil.Error):
+        server = psutil.Process(pid)
+        found = {one.pid: one for one in (server, *server.children(recursive=True))}
+    for one in psutil.process_iter(["cmdline"]):
+        if any(str(bench.folder) in word for word in one.info["cmdline"] or ()):
+            found[one.pid] = one
+    return list(found.values())
+
+
+def _await(
+    process: subprocess.Popen[bytes], contestant: Contestant, bench: Bench, url: str, log: Path
+) -> dict[str, str]:
+    """Waits for the first answer, which must be the booster's own, and returns the headers to ask with."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
+            headers = json.loads(bench.ready.read_text()) if contestant.ready else contestant.headers
+            request = urllib.request.Request(url, contestant.body(bench.row).encode(), headers)
             with urllib.request.urlopen(request, timeout=10) as response:
                 answer = response.read().decode()
             break
@@ -199,39 +259,28 @@ def _await(process: subprocess.Popen[bytes], contestant: Contestant, bench: Benc
     numbers = re.findall(r"-?\d+\.\d+(?:[eE]-?\d+)?", answer)
     if len(numbers) != 1 or abs(float(numbers[0]) - bench.expected) > 1e-5:
         raise SystemExit(f"{contestant.name} answers {answer[:200]!r}, expected {bench.expected}")
+    return headers
 
 
-def measure(
-    url: str, process: int, contestant: Contestant, bench: Bench, options: argparse.Namespace
-) -> list[Measured]:
-    """`--runs` runs of wrk after one to warm up."""
-    script = bench.folder / "post.lua"
-    headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in contestant.headers.items())
-    script.write_text(f'wrk.method = "POST"\n{headers}\nwrk.body = [==[{contestant.body(bench.row)}]==]\n')
-    runs = []
-    for seconds in (2, *[options.seconds] * options.runs):
-        command = [
-            "wrk",
-            "-t",
-            "1",
-            "-c",
-            str(options.connections),
-            "-d",
-            f"{seconds}s",
-            "--latency",
-            "-s",
-            str(script),
-        ]
-        before = _processor_seconds(process)
-        done = subprocess.run([*command, url], check=True, capture_output=True, text=True)
-        runs.append(_read(done.stdout, _processor_seconds(process) - before))
-    return runs[1:]
+def measure(contestant: Contestant, bench: Bench, options: argparse.Namespace) -> Measured:
+    """One run of wrk on a freshly started contestant, after a short one to warm up."""
+    with running(contestant, bench) as (url, headers, pid):
+        script = bench.folder / "post.lua"
+        lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
+        body = f"wrk.body = [==[{contestant.body(bench.row)}]==]"
+        script.write_text("\n".join(['wrk.method = "POST"', *lines, body, ""]))
+        for seconds in (WARM_SECONDS, options.seconds):
+            everything = processes(pid, bench)
+            before = _processor_seconds(everything)
+            command = ["wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            measured = _read(done.stdout, _processor_seconds(everything) - before)
+        return measured
 
 
-def _processor_seconds(process: int) -> float:
-    server = psutil.Process(process)
+def _processor_seconds(everything: Sequence[psutil.Process]) -> float:
     total = 0.0
-    for each in (server, *server.children(recursive=True)):
+    for each in everything:
         with contextlib.suppress(psutil.Error):
             total += sum(each.cpu_times()[:2])
     return total
@@ -257,32 +306,48 @@ def _read(text: str, processor_seconds: float) -> Measured:
     )
 
 
+def compare(taking_part: Sequence[Contestant], bench: Bench, options: argparse.Namespace) -> None:
+    """Prints one line of CSV per contestant: the medians over the rounds, and its rate beside the first one's."""
+    runs: dict[str, list[Measured]] = {one.name: [] for one in taking_part}
+    for number in range(1, options.rounds + 1):
+        for one in taking_part:
+            print(f"round {number} of {options.rounds}: {one.name}", file=sys.stderr, flush=True)
+            measured = measure(one, bench, options)
+            if measured.errors:
+                raise SystemExit(f"{one.name}: {measured.errors} answers were errors; its figures mean nothing")
+            runs[one.name].append(measured)
+    print("server,connections,requests_per_second,p50_ms,p99_ms,cpu_us_per_request,endpoint_is_faster_by")
+    first = [run.rate for run in runs[taking_part[0].name]]
+    for name, measurements in runs.items():
+        rate, p50, p99, cpu = (statistics.median(getattr(run, field) for run in measurements) for field in NAMES)
+        faster = statistics.median(ours / run.rate for ours, run in zip(first, measurements, strict=True))
+        print(f"{name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f},{cpu:.0f},{faster:.2f}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints one line of CSV per contestant, and to stderr who was skipped and why."""
+    """Compares, and says on stderr who was skipped and why."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     for peer in ("mlflow", "bentoml", "ray"):
         parser.add_argument(f"--{peer}", default="", metavar="VENV", help=f"virtual environment that has {peer}")
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=5, help="length of a run")
-    parser.add_argument("--runs", type=int, default=3, help="runs whose median is shown")
+    parser.add_argument("--seconds", type=int, default=4, help="length of a run")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds whose median is shown")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="contestants whose name has one of these words")
     options = parser.parse_args(arguments)
     if not shutil.which("wrk"):
         print("serving: skipped, wrk is not installed (Debian: apt-get install wrk)", file=sys.stderr)
         return
-    print("server,connections,requests_per_second,p50_ms,p99_ms,cpu_us_per_request", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = prepare(Path(folder))
-        for contestant in contestants(options):
-            if contestant.missing:
-                print(f"{contestant.name}: skipped, {contestant.missing}", file=sys.stderr)
-                continue
-            with running(contestant, bench) as (url, process):
-                runs = measure(url, process, contestant, bench, options)
-            names = ("rate", "p50", "p99", "cpu")
-            rate, p50, p99, cpu = (statistics.median(getattr(run, name) for run in runs) for name in names)
-            if errors := sum(run.errors for run in runs):
-                raise SystemExit(f"{contestant.name}: {errors} answers were errors; its figures mean nothing")
-            print(f"{contestant.name},{options.connections},{rate:.0f},{p50:.3f},{p99:.3f},{cpu:.0f}", flush=True)
+    taking_part = []
+    for one in contestants(options):
+        if options.only and not any(word in one.name for word in options.only):
+            continue
+        if one.missing:
+            print(f"{one.name}: skipped, {one.missing}", file=sys.stderr)
+        else:
+            taking_part.append(one)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+        compare(taking_part, prepare(Path(folder)), options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """XGBoost against bare xgboost: a job end to end from CSV, training once loaded, and one answered row.
 
-    python benchmarks/xgboost.py [--rows 200000] [--columns 30] [--rounds 50] [--repeats 5]
+    python benchmarks/xgboost.py [--rows 100000 400000] [--columns 30] [--rounds 50] [--repeats 7]
 
 1. job: `python -m sagesmith.container train sagemaker-xgboost` on a folder, against a script that reads the same CSV
-   with pandas, trains with xgboost and writes the model. Whole processes, interpreter start included; same threads.
+   with pandas, trains with xgboost and writes the model. Whole processes, interpreter start included; same threads;
+   peak memory of each. Beside it the time to read the file's bytes, which nobody can do without.
 2. fit: `XGBoost.fit` on arrays against building the DMatrix and calling `xgboost.train` with the train set evaluated.
 3. answer: `respond` to one CSV row against its parts.
 
@@ -13,8 +14,10 @@ Sides alternate, medians are shown. The data are drawn at random with a fixed se
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -43,16 +46,23 @@ booster.save_model(out + "/plain.ubj")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    for name, default in (("rows", 200_000), ("columns", 30), ("rounds", 50), ("repeats", 5)):
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 400_000])
+    for name, default in (("columns", 30), ("rounds", 50), ("repeats", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    print(f"{options.rows} rows, {options.columns} columns, {options.rounds} rounds, {threads} threads")
-    X, y = drawn(options.rows, options.columns)
-    with tempfile.TemporaryDirectory() as folder:
-        jobs(Path(folder), X, y, options.rounds, options.repeats, threads)
-    fits(X, y, options.rounds, options.repeats, threads)
-    answers(X, y)
+    names = ("xgboost-cpu", "pandas", "numpy", "numba")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    print(f"Python {platform.python_version()}, {versions}; {options.rounds} rounds, {threads} threads")
+    for rows in options.rows:
+        X, y = drawn(rows, options.columns)
+        print(f"\n{rows:,} rows of {options.columns} columns, load average {os.getloadavg()[0]:.1f}\n")
+        print("| | sagesmith | bare | ratio of medians | median of ratios |\n|---|---|---|---|---|")
+        with tempfile.TemporaryDirectory() as folder:
+            jobs(Path(folder), X, y, options.rounds, options.repeats, threads)
+        fits(X, y, options.rounds, options.repeats, threads)
+    print()
+    answers(*drawn(20_000, options.columns))
 
 
 def drawn(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,11 +86,27 @@ def jobs(base: Path, X: np.ndarray, y: np.ndarray, rounds: int, repeats: int, th
     ours = [sys.executable, "-m", "sagesmith.container", "train", "sagemaker-xgboost", "--base", str(base)]
     plain = [sys.executable, "-c", PLAIN, str(train), str(base), str(rounds), str(threads), json.dumps(SETTINGS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
-    compare("job from CSV", lambda: started(ours, environment), lambda: started(plain, environment), repeats)
+    compare("job from CSV", lambda: process(ours, environment), lambda: process(plain, environment), repeats)
+    copied = [once(lambda: (train / "train.csv").read_bytes()) for _ in range(repeats)]
+    size = (train / "train.csv").stat().st_size
+    print(f"| reading the {size / 1e6:.0f} MB of the file as they are | | {statistics.median(copied):.3f} s | | |")
 
 
-def started(command: list[str], environment: dict[str, str]) -> None:
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def process(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Wall and processor time and the largest memory of a whole process."""
+    begun = time.perf_counter()
+    started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(started.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with status {status}")
+    seconds = time.perf_counter() - begun
+    return {"wall, s": seconds, "processor, s": used.ru_utime + used.ru_stime, "peak memory, MB": used.ru_maxrss / 1024}
+
+
+def once(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
 
 
 def fits(X: np.ndarray, y: np.ndarray, rounds: int, repeats: int, threads: int) -> None:
@@ -97,25 +123,34 @@ def fits(X: np.ndarray, y: np.ndarray, rounds: int, repeats: int, threads: int) 
         settings = {**SETTINGS, "nthread": threads}
         xgboost.train(settings, data, rounds, evals=[(data, "train")], verbose_eval=False)
 
-    compare("fit on arrays", ours, bare, repeats)
+    compare("fit on arrays", lambda: timed(ours), lambda: timed(bare), repeats)
 
 
-def compare(what: str, ours: Callable[[], None], theirs: Callable[[], None], repeats: int) -> None:
-    """Runs both sides in turn, after one round to warm up; shows medians of wall and processor time and their ratios.
+def timed(call: Callable[[], None]) -> dict[str, float]:
+    used = time.process_time()
+    wall = once(call)
+    return {"wall, s": wall, "processor, s": time.process_time() - used}
 
-    Processor time, children included, tells the truth where other programs share the machine.
+
+def compare(
+    what: str, ours: Callable[[], dict[str, float]], bare: Callable[[], dict[str, float]], repeats: int
+) -> None:
+    """Runs both sides in turn, the first by turns, after one round to warm up; prints a row for each quantity.
+
+    Where other programs share the machine, processor time tells more than wall time, and the median of the ratios of
+    neighbours more than the ratio of medians.
     """
-    seconds: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    pairs = []
     for number in range(repeats + 1):
-        sides = [("ours", ours), ("bare", theirs)]
-        for name, call in sides if number % 2 else reversed(sides):
-            begun, used = time.perf_counter(), sum(os.times()[:4])
-            call()
-            if number:
-                seconds[name].append((time.perf_counter() - begun, sum(os.times()[:4]) - used))
-    for which, kind in enumerate(("wall", "processor")):
-        mine, other = (statistics.median(pair[which] for pair in seconds[name]) for name in ("ours", "bare"))
-        print(f"{what:14s} {kind:9s} sagesmith {mine:7.3f} s   bare {other:7.3f} s   ratio {mine / other:.3f}")
+        measured = {}
+        for side in (ours, bare) if number % 2 else (bare, ours):
+            measured[side] = side()
+        if number:
+            pairs.append((measured[ours], measured[bare]))
+    for quantity in pairs[0][0]:
+        mine, other = (statistics.median(pair[side][quantity] for pair in pairs) for side in (0, 1))
+        each = statistics.median(pair[0][quantity] / pair[1][quantity] for pair in pairs)
+        print(f"| {what}: {quantity} | {mine:.3f} | {other:.3f} | {mine / other:.3f} | {each:.3f} |", flush=True)
 
 
 def answers(X: np.ndarray, y: np.ndarray, times: int = 2000) -> None:

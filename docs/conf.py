@@ -6,7 +6,7 @@ project = "sagesmith"
 author = "the sagesmith contributors"
 release = version = sagesmith.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

@@ -1,4 +1,4 @@
-"""Who earns more than 50,000 dollars? Binary classification on the census data that sagesmith brings along, AUC on held-out rows.
+"""Who earns more than 50,000 dollars? Binary classification on census data, AUC on held-out rows.
 
 python examples/xgboost_binary.py
 """

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib
 import ipaddress
 import logging
@@ -50,6 +51,7 @@ def serve(config: Config) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with Server(config) as server:
+        log.info('clients find it after: eval "$(sagesmith env --data %s)"', config.data)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         server.run()
@@ -90,7 +92,7 @@ class Server:
         stack.callback(gateway.close)
         reconciler = Reconciler(self.world)
         self.world.poke = reconciler.poke
-        self._uvicorn = _Uvicorn(_uvicorn_config(gateway))
+        self._uvicorn = _Uvicorn(uvicorn_config(gateway))
         self._uvicorn.world = self.world
         self.address = _url(config, self.socket)
         _write_address(config, self.address)
@@ -100,6 +102,7 @@ class Server:
 
     def run(self) -> None:
         """Answers requests in this thread until `stop` is called."""
+        gc.freeze()  # modules and models stay; looking through them again and again would hold up requests
         self._uvicorn.run(sockets=[self.socket])
 
     def stop(self) -> None:
@@ -238,7 +241,7 @@ def _engine(config: Config) -> Engine:
     return engine
 
 
-def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
         loop="uvloop",

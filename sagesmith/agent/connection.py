@@ -60,6 +60,7 @@ class Server:
         Raises:
             ClientError: the server refuses (4xx).
             Stopped: the agent was asked to stop meanwhile.
+            SystemExit: the server's data folder is gone, so no server will ever come back to it.
         """
         wait = FIRST_WAIT
         while True:
@@ -68,6 +69,8 @@ class Server:
             except (BotoCoreError, ClientError, OSError) as error:
                 if not passing(error):
                     raise
+            if not Path(self._paper["address_file"]).parent.is_dir():
+                raise SystemExit("the server's data folder is gone")
             if stubborn:
                 threading.Event().wait(wait)
             elif self.stopping.wait(wait):

@@ -42,6 +42,7 @@ class Algorithm(Estimator):
     answer_key: ClassVar[str] = "predictions"  # top key of the JSON response
     distributed: ClassVar[bool] = False  # several hosts may train one model
     incremental: ClassVar[bool] = False  # takes a `model` channel
+    unneeded: ClassVar[tuple[str, ...]] = ()  # packages its libraries import where installed, though it never uses them
     example: ClassVar[Mapping[str, Any]] = {}  # small hyperparameters for the conformance kit and the docs
     exceptions: ClassVar[
         Mapping[str, str]
@@ -87,6 +88,13 @@ class Algorithm(Estimator):
         from sagesmith.algorithms.responding import respond_with_rows
 
         return respond_with_rows(self, request)
+
+    @classmethod
+    def warm_up(cls) -> None:
+        """Called once, early, in a process that does nothing but train or serve this algorithm: to load libraries.
+
+        Returns at once; loading may go on in a thread. The default does nothing.
+        """
 
     # -- given -------------------------------------------------------------------------------------------------
     @classmethod

@@ -94,8 +94,8 @@ class Hyperparameter:
         """The allowed range in mathematical notation, e.g. `[0, 1)` or `[1, inf)`; "" when there is none."""
         if self.ge is None and self.gt is None and self.le is None and self.lt is None:
             return ""
-        low = f"[{self.ge:g}" if self.ge is not None else f"({self.gt:g}" if self.gt is not None else "(-inf"
-        high = f"{self.le:g}]" if self.le is not None else f"{self.lt:g})" if self.lt is not None else "inf)"
+        low = f"[{self.ge:.12g}" if self.ge is not None else f"({self.gt:.12g}" if self.gt is not None else "(-inf"
+        high = f"{self.le:.12g}]" if self.le is not None else f"{self.lt:.12g})" if self.lt is not None else "inf)"
         return f"{low}, {high}"
 
     @property

@@ -78,6 +78,7 @@ def _formats(word: str) -> Iterator[str]:
 
 
 def _place(thing: Callable[..., Any] | type) -> str:
+    thing = inspect.unwrap(thing)  # rooms may wrap their operations, as S3's do
     file = Path(inspect.getsourcefile(thing) or "").resolve()
     line = inspect.getsourcelines(thing)[1]
     shown = file.relative_to(_ROOT) if file.is_relative_to(_ROOT) else file

@@ -64,14 +64,11 @@ def _open(spec: ChannelSpec, content_type: str, configuration: Mapping[str, Any]
     _check_one_of(spec, "TrainingInputMode", mode, spec.modes)
     _check_one_of(spec, "S3DistributionType", distribution, spec.distributions)
     wrapper = str(configuration.get("RecordWrapperType") or "None")
-    if wrapper != "None" and "recordio" not in content_type:
-        raise JobError(
-            f"Channel configuration for '{spec.name}' channel is not supported: RecordWrapperType {wrapper!r} with "
-            f"content type {content_type!r}; leave it out, or set it to 'None'"
-        )
-    if mode == "Pipe":
-        return Channel.from_pipe(spec.name, folder.channel(spec.name), content_type, label_size=spec.label_size)
+    _check_one_of(spec, "RecordWrapperType", wrapper, ("None", "RecordIO"))
     path = folder.channel(spec.name)
+    if mode == "Pipe":
+        return Channel.from_pipe(spec.name, path, content_type, label_size=spec.label_size, record_wrapper=wrapper)
+    _check_one_of(spec, f"RecordWrapperType in input mode {mode}", wrapper, ("None",))  # only pipes get frames
     if not path.is_dir():
         raise JobError(f"Channel {spec.name} has no folder {path}")
     return Channel.from_folder(spec.name, path, content_type, label_size=spec.label_size)

@@ -7,6 +7,7 @@ The model is loaded before the port is bound, so whoever can connect is answered
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ import uvicorn
 
 from sagesmith.container.answering import Application, Limits
 from sagesmith.container.failures import JobError, explain, fail
-from sagesmith.container.finding import find
+from sagesmith.container.finding import find, spare_imports
 from sagesmith.container.log_lines import logger, start_logging
 from sagesmith.contract import JobFolder
 
@@ -42,7 +43,9 @@ def serve(word: str, base: Path, *, host: str, port: int, port_file: Path | None
     try:
         _refuse_unbuilt(os.environ)
         algorithm = find(word)
+        spare_imports(algorithm)
         start_logging(framework=algorithm.framework)
+        algorithm.warm_up()
         limits = Limits.of(os.environ)
         model, reason = _load(algorithm, folder)
         listener = _bind(host, port)
@@ -108,6 +111,7 @@ class _Server(uvicorn.Server):
 def _run(application: Application, listener: socket.socket) -> None:
     """Answers until SIGTERM; requests in progress are finished."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    gc.freeze()  # modules and model stay; looking through them again and again would hold up requests
     config = uvicorn.Config(
         application,
         http="httptools",

@@ -1,7 +1,7 @@
 """Gang and Engine: what a room may ask of the place where jobs run.
 
-An engine is a module of this package (or an entry point `sagesmith.engines`) with a function
-`create(config: Config) -> Engine`; the setting `engine` names it. `sagesmith.testing.check_engine` tests one.
+An engine is a module of this package with a function `create(config: Config) -> Engine`; the setting `engine` names
+it. `sagesmith.testing.check_engine` tests one.
 """
 
 from __future__ import annotations

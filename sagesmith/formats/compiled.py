@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+HOW = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 WORTH_LOADING = 16 << 20  # bytes of text that plain Python reads in the time that numba takes to import
 WORTH_CALLING = 32 << 10  # bytes below which plain Python is as fast, once numba is there
 
@@ -22,6 +23,13 @@ def compiled(function: Function) -> Function:
     import numba
 
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **HOW)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "cannot cache function: no locator available"
-        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return numba.njit(**HOW)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Function) -> Function:
+    """A compiled function without a life of its own: its code goes into its callers, where a call would cost more."""
+    import numba
+
+    return numba.njit(forceinline=True, **HOW)(function)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import numpy as np
 
 from sagesmith.formats.compiled import compiled
 from sagesmith.formats.numbers_compiled import DECLINED, decimal
+from sagesmith.formats.words_compiled import address_of, byte_at
 
 FINE, NOT_MINE = 0, 1
 LARGEST_INDEX = 2**31 - 2
@@ -27,39 +28,40 @@ def parse(
     Returns:
         FINE or NOT_MINE, rows, values, hard ones.
     """
-    at, stop = 0, len(text)
+    begin = address_of(text)
+    at, stop = begin, begin + len(text)
     row, count, hards = 0, 0, 0
     while True:
-        while at < stop and (text[at] == 10 or text[at] == 13 or text[at] == 32 or text[at] == 9):
+        while at < stop and (byte_at(at) == 10 or byte_at(at) == 13 or byte_at(at) == 32 or byte_at(at) == 9):
             at += 1
         if at == stop:
             return FINE, row, count, hards
-        end, value = decimal(text, at)
-        if end == DECLINED or (text[end] > 32):
+        end, value = decimal(at)
+        if end == DECLINED or (byte_at(end) > 32):
             return NOT_MINE, row, count, hards
         labels[row] = value
         at = end
         before = -1
         while True:
-            while text[at] == 32 or text[at] == 9:
+            while byte_at(at) == 32 or byte_at(at) == 9:
                 at += 1
-            if text[at] == 10 or text[at] == 13:
+            if byte_at(at) == 10 or byte_at(at) == 13:
                 break
             key, begun = 0, at
-            while np.uint8(text[at] - 48) < 10 and key <= LARGEST_INDEX:
-                key = key * 10 + (text[at] - 48)
+            while np.uint8(byte_at(at) - 48) < 10 and key <= LARGEST_INDEX:
+                key = key * 10 + (byte_at(at) - 48)
                 at += 1
-            if at == begun or text[at] != 58 or key <= before or key > LARGEST_INDEX:
+            if at == begun or byte_at(at) != 58 or key <= before or key > LARGEST_INDEX:
                 return NOT_MINE, row, count, hards
             at += 1
-            end, value = decimal(text, at)
-            if end == DECLINED or (text[end] > 32):
+            end, value = decimal(at)
+            if end == DECLINED or (byte_at(end) > 32):
                 end = at
-                while text[end] > 32:
+                while byte_at(end) > 32:
                     end += 1
                 if hards == len(hard):
                     return NOT_MINE, row, count, hards
-                hard[hards, 0], hard[hards, 1], hard[hards, 2] = count, at, end
+                hard[hards, 0], hard[hards, 1], hard[hards, 2] = count, at - begin, end - begin
                 hards += 1
             keys[count] = key
             values[count] = value

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.formats.compiled import compiled
+from sagesmith.formats.compiled import compiled, inlined
+from sagesmith.formats.words_compiled import TEN_TO, WORD, byte_at, digits_of, word_at
 
 POWERS = np.array([float(f"1e{power}") for power in range(60)])
 EXACT_POWER = 22  # 10^22 is the largest power of ten that float64 holds exactly
 EXACT_DIGITS = 1 << 53
+MOST_PLACES = 19  # digits that surely fit into 64 bits
 MOST_DIGITS = 10**18  # below it, another digit fits into 64 bits
 HAIR = 2.0**-49
 SMALLEST, LARGEST = 1e-37, 3e38  # beyond lie subnormal float32 numbers and infinity
@@ -24,21 +26,21 @@ DECLINED = -1
 
 
 @compiled
-def exponent_at(text: np.ndarray, at: int) -> tuple[int, int]:
+def exponent_at(at: int) -> tuple[int, int]:
     """Where the digits after an `e` end, and the power they say."""
-    negative = text[at] == 45
-    if negative or text[at] == 43:
+    negative = byte_at(at) == 45
+    if negative or byte_at(at) == 43:
         at += 1
     power, begun = 0, at
-    while np.uint8(text[at] - 48) < 10:
-        power = min(power * 10 + (text[at] - 48), 10000)
+    while np.uint8(byte_at(at) - 48) < 10:
+        power = min(power * 10 + (byte_at(at) - 48), 10000)
         at += 1
     if at == begun:
         return DECLINED, 0
     return at, -power if negative else power
 
 
-@compiled
+@inlined
 def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
     """digits * 10^exponent, and whether that is surely the float32 that Python would give."""
     if exponent == 0 and digits <= EXACT_DIGITS:  # a short whole number, zero too; signed conversion is the faster one
@@ -48,7 +50,7 @@ def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
     if exponent < -59 or exponent > 59:
         return False, np.float32(0)
     value = np.float64(np.int64(digits)) if digits <= EXACT_DIGITS else np.float64(digits)
-    value = value / POWERS[-exponent] if exponent < 0 else value * POWERS[exponent]
+    value = value / POWERS[np.uint64(-exponent)] if exponent < 0 else value * POWERS[np.uint64(exponent)]
     if not SMALLEST < value < LARGEST:
         return False, np.float32(0)
     exact = digits <= EXACT_DIGITS and -EXACT_POWER <= exponent <= EXACT_POWER
@@ -57,14 +59,14 @@ def rounded(digits: np.uint64, exponent: int) -> tuple[bool, np.float32]:
 
 
 @compiled
-def leading_digits(text: np.ndarray, at: int) -> tuple[Any, Any]:
+def leading_digits(at: int) -> tuple[Any, Any]:
     """The leading digits of a long number that begins at `at`, as many as fit, and the power of ten to them."""
     digits, exponent, point = np.uint64(0), 0, False
-    while np.uint8(text[at] - 48) < 10 or (text[at] == 46 and not point):
-        if text[at] == 46:
+    while np.uint8(byte_at(at) - 48) < 10 or (byte_at(at) == 46 and not point):
+        if byte_at(at) == 46:
             point = True
         elif digits < MOST_DIGITS:
-            digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+            digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
             exponent -= point
         else:
             exponent += not point
@@ -73,37 +75,104 @@ def leading_digits(text: np.ndarray, at: int) -> tuple[Any, Any]:
 
 
 @compiled
-def decimal(text: np.ndarray, at: int) -> tuple[int, np.float32]:
+def decimal(at: int) -> tuple[int, np.float32]:
     """The number that begins at `at`: where it ends, and its value; DECLINED where there is none it knows.
 
-    `text` must end in a byte that no number has (a newline), since that is what stops the loops.
+    The text must end in a byte that no number has (a newline), since that is what stops the loops.
     """
-    negative = text[at] == 45  # -
-    if negative or text[at] == 43:  # +
+    negative = byte_at(at) == 45  # -
+    if negative or byte_at(at) == 43:  # +
         at += 1
     begun = at
     digits = np.uint64(0)
-    while np.uint8(text[at] - 48) < 10:
-        digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+    while np.uint8(byte_at(at) - 48) < 10:
+        digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
         at += 1
     length = at - begun
     exponent = 0
-    if text[at] == 46:  # .
+    if byte_at(at) == 46:  # .
         at += 1
         point = at
-        while np.uint8(text[at] - 48) < 10:
-            digits = digits * np.uint64(10) + np.uint64(text[at] - 48)
+        while np.uint8(byte_at(at) - 48) < 10:
+            digits = digits * np.uint64(10) + np.uint64(byte_at(at) - 48)
             at += 1
         exponent = point - at
         length += at - point
     if length == 0:
         return DECLINED, np.float32(0)
     if length > 19:  # more than fit: the sum above is wrong
-        digits, exponent = leading_digits(text, begun)
-    if (text[at] | 32) == 101:  # e E
-        at, power = exponent_at(text, at + 1)
+        digits, exponent = leading_digits(begun)
+    if (byte_at(at) | 32) == 101:  # e E
+        at, power = exponent_at(at + 1)
         if at == DECLINED:
             return DECLINED, np.float32(0)
         exponent += power
     sure, value = rounded(digits, exponent)
     return at if sure else DECLINED, np.float32(-value if negative else value)
+
+
+@inlined
+def quick_decimal(at: int) -> tuple[int, np.float32]:
+    """The same as `decimal` for the plain ways to write a number, without a branch for how many digits there are.
+
+    Up to ROOM bytes from `at` on are looked at. Where the number is not for here, the answer is NaN and `at` itself,
+    which is also what an empty cell should give.
+    """
+    begun = at
+    negative = byte_at(at) == 45
+    at += negative
+    length, digits = digits_of(word_at(at))
+    if length == WORD:
+        more, low = digits_of(word_at(at + WORD))
+        digits = digits * TEN_TO[more] + low
+        length += more
+    at += length
+    places = 0
+    if byte_at(at) == 46:  # .
+        at += 1
+        places, fraction = fraction_at(at)
+        if places + length > MOST_PLACES and (digits != 0 or places > MOST_PLACES):
+            return begun, np.float32(np.nan)
+        digits = digits * TEN_TO[places] + fraction
+        at += places
+    if length + places == 0 or length == 2 * WORD:  # none, or perhaps more than those
+        return begun, np.float32(np.nan)
+    exponent = -places
+    if (byte_at(at) | 32) == 101:  # e E
+        length, power = short_exponent(at + 1)
+        if length == 0:
+            return begun, np.float32(np.nan)
+        at += 1 + length
+        exponent += power
+    sure, value = rounded(digits, exponent)
+    if not sure:
+        return begun, np.float32(np.nan)
+    return at, -value if negative else value
+
+
+@inlined
+def fraction_at(at: int) -> tuple[int, np.uint64]:
+    """How many digits there are from `at` on, and the number that they write; right for up to 19."""
+    length, value = digits_of(word_at(at))
+    full = length >> 3
+    more, low = digits_of(word_at(at + WORD))  # even if it follows a shorter one: no branch
+    more *= full
+    value = value * TEN_TO[more] + low * np.uint64(full)
+    length += more
+    if length == 2 * WORD:
+        more, low = digits_of(word_at(at + length))
+        value = value * TEN_TO[more] + low
+        length += more
+    return length, value
+
+
+@inlined
+def short_exponent(at: int) -> tuple[Any, Any]:
+    """How many characters the power after an `e` has, 0 if that is not for here, and the power."""
+    sign = byte_at(at)
+    signed = np.int64(sign == 45 or sign == 43)
+    length, digits = digits_of(word_at(at + signed))
+    if length == 0 or length > 4:
+        return 0, 0
+    power = np.int64(digits)
+    return length + signed, -power if sign == 45 else power

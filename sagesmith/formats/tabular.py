@@ -16,11 +16,12 @@ from sagesmith.formats.batch import Batch
 from sagesmith.formats.compiled import worthwhile
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
-from sagesmith.formats.lines import pieces
+from sagesmith.formats.lines import CR, LF, count, pieces
 from sagesmith.formats.numbers import float32, number, shown
 from sagesmith.formats.source import Source
 
 DELIMITERS = ",\t;| :"
+PIECE_BYTES = 256 << 10  # text, its cells and their copies stay in a processor's own cache, and memory is used again
 
 
 class Csv(Format):
@@ -31,8 +32,9 @@ class Csv(Format):
     def batches(self, source: Source, options: Options) -> Iterator[Batch]:
         leading = options.label_size + options.weighted
         width = None if options.width is None else options.width + leading
-        compile_it = worthwhile(source.size() or 0)
-        for text, line in pieces(source, options.charset):
+        expected = source.size() or 0
+        seen = 0
+        for text, line in pieces(source, options.charset, PIECE_BYTES):
             if options.delimiter == "auto":
                 options = replace(options, delimiter=sniff_delimiter(text))
             if width is None and (width := _first_width(text, options.delimiter)) is None:
@@ -41,7 +43,8 @@ class Csv(Format):
                 raise DataError(
                     f"{source.name}, line {line}: {width} column(s), but the first {leading} hold label or weight"
                 )
-            compile_it = compile_it or worthwhile(len(text))
+            seen += len(text)  # of a pipe or a gzip file the size is not known before
+            compile_it = worthwhile(max(expected, seen))
             matrix = _compiled(text, options.delimiter, width) if compile_it else None
             if matrix is None:
                 matrix = read_lines(text, options.delimiter, width, source.name, line)
@@ -87,8 +90,8 @@ def _compiled(text: bytes, delimiter: str, width: int) -> np.ndarray | None:
     from sagesmith.formats.tabular_compiled import FINE, fill
 
     text = text if text.endswith(b"\n") else text + b"\n"
-    rows = (text.count(b"\n") or text.count(b"\r")) + 1
-    if width > len(text) or (b"\r" in text and b"\r" in text.replace(b"\r\n", b"")):  # a lone CR: too odd to size for
+    rows = count(text, LF) + (count(text, CR) if b"\r" in text else 0)  # at most
+    if width > len(text):
         return None
     matrix = np.empty((rows, width), np.float32)
     hard = np.empty((rows * width // 4 + 64, 3), np.int64)

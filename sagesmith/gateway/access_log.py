@@ -1,13 +1,18 @@
-"""The access log: one line of JSON per request, written by a thread of its own so that no request waits for it."""
+"""The access log: one line of JSON per request, written by a thread of its own so that no request waits for it.
+
+A line is made where the request is answered, with one f-string: made by the thread, a thousand lines at once kept the
+interpreter from the event loop for milliseconds, five times a second, which was the 99th percentile of InvokeEndpoint.
+"""
 
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sagesmith.gateway.app import Exchange
@@ -22,32 +27,26 @@ class AccessLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(_WAITING)
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._dropped = 0
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
 
     def add(self, exchange: Exchange) -> None:
         """Notes a request that has been answered."""
-        incoming = exchange.incoming
-        model = exchange.route.model if exchange.route is not None else None
-        line = {
-            "time": round(time.time(), 3),
-            "id": exchange.id,
-            "method": incoming.method,
-            "path": incoming.raw_path.decode("latin-1")[:1024],
-            "service": exchange.route.service if exchange.route is not None else "",
-            "operation": model.name if model is not None else "",
-            "region": exchange.claim.region,
-            "key": exchange.claim.key[:128],
-            "status": exchange.status,
-            "error": exchange.error,
-            "ms": round((time.perf_counter() - exchange.started) * 1000, 3),
-        }
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if self._lines.qsize() >= _WAITING:
             self._dropped += 1
+            return
+        incoming, route = exchange.incoming, exchange.route
+        service = route.service if route is not None else ""
+        operation = route.model.name if route is not None and route.model is not None else ""
+        self._lines.put(
+            f'{{"time":{time.time():.3f},"id":"{exchange.id}","method":{quoted(incoming.method)},'
+            f'"path":{quoted(incoming.raw_path[:1024].decode("latin-1"))},"service":{quoted(service)},'
+            f'"operation":"{operation}","region":{quoted(exchange.claim.region[:128])},'
+            f'"key":{quoted(exchange.claim.key[:128])},"status":{exchange.status},"error":{quoted(exchange.error)},'
+            f'"ms":{(time.perf_counter() - exchange.started) * 1000:.3f}}}\n'
+        )
 
     def close(self) -> None:
         self._lines.put(None)
@@ -62,7 +61,7 @@ class AccessLog:
             while not self._lines.empty():
                 batch.append(self._lines.get())
             going = None not in batch
-            text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in batch if line is not None)
+            text = "".join(line for line in batch if line is not None)
             if self._dropped:
                 text += json.dumps({"time": round(time.time(), 3), "dropped": self._dropped}) + "\n"
                 self._dropped = 0

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,10 +24,10 @@ from sagesmith.core.operation import ApiError, Body, Context, Operation, World
 from sagesmith.core.validate import validate
 from sagesmith.gateway import answers, health, route, sigv4
 from sagesmith.gateway.access_log import AccessLog
-from sagesmith.gateway.authority import Authority, Principal
+from sagesmith.gateway.authority import NOBODY, Authority, Principal
 from sagesmith.gateway.aws_chunked import ChunkKey
 from sagesmith.gateway.body import collect, spool
-from sagesmith.gateway.credentials import Claim, Form, claim_of
+from sagesmith.gateway.credentials import UNCLAIMED, Claim, Form, claim_of
 from sagesmith.gateway.http import Incoming, Outgoing
 from sagesmith.gateway.keys import Keys
 from sagesmith.gateway.protocols import rest_json
@@ -57,7 +57,7 @@ _SERVICE_CODES = {
 }
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Exchange:
     """One request on its way through the steps; each step fills in what it finds out."""
 
@@ -65,9 +65,9 @@ class Exchange:
     incoming: Incoming
     id: str
     started: float
-    claim: Claim = field(default_factory=Claim)
+    claim: Claim = UNCLAIMED
     route: route.Route | None = None
-    principal: Principal = field(default_factory=Principal)
+    principal: Principal = NOBODY
     status: int = 0
     error: str = ""
 
@@ -95,7 +95,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the gateway speaks HTTP only, not {scope['type']}")
-        exchange = Exchange(receive, _incoming(scope), request_id(), time.perf_counter())
+        exchange = Exchange(receive, incoming_of(scope), request_id(), time.perf_counter())
         answer = await self.answer(exchange)
         exchange.status = answer.status
         try:
@@ -131,11 +131,11 @@ class Gateway:
         if exchange.route.service == "s3":
             exchange.route = route.operation_of(incoming, exchange.route)
             self._authenticate(exchange)
-            exchange.incoming = incoming.with_body(await self._s3_body(exchange))
+            incoming.body = await self._s3_body(exchange)
             return
-        exchange.incoming = incoming.with_body(await _read(exchange.receive, incoming, _limit(incoming)))
+        incoming.body = await _read(exchange.receive, incoming, _limit(incoming))
         self._authenticate(exchange)
-        exchange.route = route.operation_of(exchange.incoming, exchange.route)
+        exchange.route = route.operation_of(incoming, exchange.route)
 
     def _authenticate(self, exchange: Exchange) -> None:
         exchange.principal = self.authority.authenticate(exchange.incoming, exchange.claim, exchange.route)
@@ -208,7 +208,7 @@ class Gateway:
         self.pool.shutdown(wait=True)
 
 
-def _incoming(scope: Scope) -> Incoming:
+def incoming_of(scope: Scope) -> Incoming:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -224,8 +224,9 @@ def _incoming(scope: Scope) -> Incoming:
 
 
 def _check_headers(incoming: Incoming) -> None:
+    headers = incoming.headers
     size = len(incoming.raw_path) + len(incoming.query_string)
-    size += sum(len(name) + len(value) for name, value in incoming.headers.items())
+    size += sum(map(len, headers)) + sum(map(len, headers.values()))
     if size > MAX_HEADERS:
         raise ApiError(
             "RequestHeaderSectionTooLarge",

@@ -35,6 +35,9 @@ class Principal(NamedTuple):
     read_only: bool = False
 
 
+NOBODY = Principal()
+
+
 class Authority:
     """Checks signatures against the keys, unless `required` is False: then any key will do."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from sagesmith.core.operation import ApiError
@@ -21,8 +21,7 @@ class Form(Enum):
     QUERY_V2 = "presigned URL, version 2"
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A request's credential scope and signature, as claimed."""
 
     form: Form = Form.NONE
@@ -35,6 +34,9 @@ class Claim:
     moment: str = ""  # X-Amz-Date, or Expires of version 2
     expires: str = ""  # seconds a presigned URL is good for
     token: str = ""  # of temporary credentials
+
+
+UNCLAIMED = Claim()
 
 
 def claim_of(incoming: Incoming) -> Claim:
@@ -51,7 +53,7 @@ def claim_of(incoming: Incoming) -> Claim:
         return _query_claim(incoming)
     if b"AWSAccessKeyId=" in query and b"Signature=" in query:
         return _query_v2_claim(incoming)
-    return Claim()
+    return UNCLAIMED
 
 
 def _header_claim(incoming: Incoming, authorization: str) -> Claim:

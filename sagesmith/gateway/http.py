@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -13,9 +13,12 @@ from botocore.model import OperationModel
 from sagesmith.core.operation import ApiError, Body, FileRange
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Incoming:
     """A request as it came over the wire; nothing is normalised, so that signatures can be checked over it.
+
+    The gateway fills in `body` once it has been read; nothing else ever changes. (A frozen dataclass would say so, but
+    takes 3 us to make and as much again to copy.)
 
     Header names are lower case; the values of a header sent several times are joined by commas. `body` is bytes, or
     a spooled Body for the operations whose input is a streaming blob.
@@ -55,10 +58,6 @@ class Incoming:
     def content(self) -> bytes:
         """The body's bytes, wherever they are."""
         return self.body if isinstance(self.body, bytes) else self.body.read()
-
-    def with_body(self, body: bytes | Body) -> Incoming:
-        """The same request with its body read."""
-        return replace(self, body=body)
 
 
 @dataclass

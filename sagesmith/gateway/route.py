@@ -6,8 +6,8 @@ Source: section 1 of the wire notes. Names in the models but without a function 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 from botocore.exceptions import UnknownServiceError
 from botocore.model import OperationModel
@@ -43,8 +43,7 @@ _WIRES: dict[str, ModuleType] = {
 }
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """Where a request goes: the service and the protocol its answer, or its error, is written in."""
 
     service: str
@@ -142,15 +141,13 @@ def _target(incoming: Incoming, service: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    service: str
-    model: OperationModel
+class _Candidate(NamedTuple):
+    route: Route
     template: Template
 
 
 @functools.cache
-def _candidates(services: tuple[str, ...], method: str) -> tuple[_Candidate, ...]:
+def _candidates(services: tuple[str, ...], method: str, wire: ModuleType) -> tuple[_Candidate, ...]:
     """The REST operations of a method; those with the fewest labels first, as they are the more particular ones."""
     found = []
     for service in services:
@@ -158,14 +155,14 @@ def _candidates(services: tuple[str, ...], method: str) -> tuple[_Candidate, ...
         for name in model.operation_names:
             operation = model.operation_model(name)
             if operation.http["method"] == method:
-                found.append(_Candidate(service, operation, template_of(operation)))
+                found.append(_Candidate(Route(service, wire, operation), template_of(operation)))
     return tuple(sorted(found, key=lambda candidate: len(candidate.template.labels)))
 
 
 def _by_path(incoming: Incoming, services: tuple[str, ...], route: Route) -> Route:
-    for candidate in _candidates(services, incoming.method):
+    for candidate in _candidates(services, incoming.method, route.wire):
         if candidate.template.pattern.fullmatch(incoming.raw_path) is not None:
-            return Route(candidate.service, route.wire, candidate.model)
+            return candidate.route
     raise unknown(f"{incoming.method} {incoming.raw_path.decode('latin-1')}", route.service)
 
 

@@ -37,6 +37,7 @@ STREAMING = frozenset(
 )
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_PLAIN_PATH = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")  # that normalising and encoding leave as it is
 _SPACES = re.compile(r"[ \t]+")
 _V2_FIELDS = (b"AWSAccessKeyId=", b"Signature=", b"Expires=")
 _EMPTY = hashlib.sha256(b"").hexdigest()
@@ -113,7 +114,7 @@ def canonical_request(incoming: Incoming, claim: Claim) -> bytes:
 
 def _canonical_path(raw_path: bytes, service: str) -> bytes:
     """S3 signs the path as sent; all others sign it normalised and encoded once more."""
-    if service == "s3" or raw_path == b"/":
+    if service == "s3" or raw_path == b"/" or _PLAIN_PATH.fullmatch(raw_path):
         return raw_path or b"/"
     return quote(normalize_url_path(raw_path.decode("latin-1")), safe="/~", encoding="latin-1").encode()
 

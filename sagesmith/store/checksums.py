@@ -1,7 +1,7 @@
 """Checksums that S3 knows, by name: update and digest like hashlib's.
 
-CRC32, SHA1, SHA256, SHA512 and MD5 come with Python. CRC32C and CRC64NVME are taken from AWS's own `awscrt` where it is
-installed (`pip install awscrt`); in plain Python they would take seconds per megabyte, so without it they are refused.
+CRC32, SHA1, SHA256, SHA512 and MD5 come with Python. CRC32C and CRC64NVME are taken from AWS's own `awscrt`; in plain
+Python they would take seconds per megabyte, so where it cannot be imported they are refused.
 """
 
 from __future__ import annotations

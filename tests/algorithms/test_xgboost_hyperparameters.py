@@ -115,8 +115,6 @@ def test_constraints_reach_xgboost(diabetes) -> None:  # type: ignore[no-untyped
         ({"num_class": "2"}, "num_class has no effect"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*manually specified the `updater`")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_dropped_hyperparameters_are_announced(given, line, job, diabetes) -> None:  # type: ignore[no-untyped-def]
     XGBoost.from_strings({"num_round": "2", **given}).fit(*diabetes, run=job)
     assert any(line in said for said in job.lines), job.lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,23 @@ from sagesmith.algorithms.xgboost.metrics import split
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 
+
+def averaged(score: Callable[..., Any], average: str) -> Callable[..., Any]:
+    return lambda truth, predicted, **weights: score(truth, predicted, average=average, **weights)
+
+
 BINARY: dict[str, Any] = {
     "accuracy": reference.accuracy_score,
     "balanced_accuracy": reference.balanced_accuracy_score,
-    "f1": lambda t, p: reference.f1_score(t, p, average="macro"),
+    "f1": averaged(reference.f1_score, "macro"),
     "f1_binary": reference.f1_score,
-    "f1_macro": lambda t, p: reference.f1_score(t, p, average="macro"),
+    "f1_macro": averaged(reference.f1_score, "macro"),
     "precision": reference.precision_score,
-    "precision_macro": lambda t, p: reference.precision_score(t, p, average="macro"),
-    "precision_micro": lambda t, p: reference.precision_score(t, p, average="micro"),
+    "precision_macro": averaged(reference.precision_score, "macro"),
+    "precision_micro": averaged(reference.precision_score, "micro"),
     "recall": reference.recall_score,
-    "recall_macro": lambda t, p: reference.recall_score(t, p, average="macro"),
-    "recall_micro": lambda t, p: reference.recall_score(t, p, average="micro"),
+    "recall_macro": averaged(reference.recall_score, "macro"),
+    "recall_micro": averaged(reference.recall_score, "micro"),
 }
 MULTI = {name: score for name, score in BINARY.items() if name not in ("f1_binary", "precision", "recall")}
 
@@ -88,3 +94,32 @@ def test_random_decisions_agree_with_scikit_learn(classes: int) -> None:
         occurring = sorted({*truth, *predicted})
         expected = reference.recall_score(truth, predicted, average="macro", labels=occurring, zero_division=0)
         assert classification("recall_macro", found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "binary:hinge"])
+def test_weights_count_as_in_xgboosts_own_metrics(objective: str, cancer, job) -> None:  # type: ignore[no-untyped-def]
+    X, y = cancer
+    weight = np.random.default_rng(0).uniform(0, 3, len(y)).astype(np.float32)
+    names = ["error", "rmse", *BINARY, "mse", "r2"]
+    model = XGBoost(objective=objective, num_round=3, max_depth=1, eval_metric=names)
+    model.fit(X[:60], y[:60], sample_weight=weight[:60], validation=(X[60:], y[60:], weight[60:]), run=job)
+    predicted, seen = model.predict(X[60:]), last(job.rounds)
+    for name, score in BINARY.items():
+        expected = score(y[60:], predicted, sample_weight=weight[60:])
+        assert seen[name] == pytest.approx(expected, abs=6e-6), name
+    assert seen["error"] == pytest.approx(1 - seen["accuracy"], abs=2e-5)
+    assert seen["mse"] == pytest.approx(seen["rmse"] ** 2, abs=2e-5)
+    score = model.ensemble_.predict(X[60:])
+    assert seen["r2"] == pytest.approx(reference.r2_score(y[60:], score, sample_weight=weight[60:]), abs=6e-6)
+
+
+def test_a_querys_weight_counts_for_each_of_its_rows() -> None:
+    import xgboost
+
+    from sagesmith.algorithms.xgboost.metrics import weights_of
+
+    data = xgboost.DMatrix(np.zeros((5, 1)), np.arange(5))
+    assert weights_of(data) is None
+    data.set_group([2, 3])
+    data.set_weight([0.5, 2])
+    assert weights_of(data).tolist() == [0.5, 0.5, 2, 2, 2]  # type: ignore[union-attr]

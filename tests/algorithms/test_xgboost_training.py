@@ -6,6 +6,7 @@ import json
 import os
 import re
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import xgboost
 
 from sagesmith.algorithms import XGBoost
 from sagesmith.algorithms.run import Run
+from sagesmith.algorithms.xgboost import matrix
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
 
@@ -327,3 +329,28 @@ def test_a_pipe_is_read_once_with_weights(diabetes, tmp_path: Path, job) -> None
     writer.join(10)
     expected = XGBoost(num_round=3).fit(X, y, sample_weight=weight).predict(X)
     assert np.allclose(model.predict(X), expected, rtol=1e-6)
+
+
+def test_rows_are_let_go_of_before_boosting(diabetes, csv_file, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    X, y = diabetes
+    channels = {name: Channel.from_folder(name, csv_file(name, y, X), "text/csv") for name in ("train", "validation")}
+    read, boost = matrix.read, xgboost.train
+    features: list[weakref.ref[Any]] = []
+    held: list[bool] = []
+
+    def watched_read(*arguments: Any) -> Any:
+        batch = read(*arguments)
+        assert batch is not None
+        features.append(weakref.ref(batch.features))
+        return batch
+
+    def watched_boost(*arguments: Any, **options: Any) -> Any:
+        held.extend(each() is not None for each in features)
+        return boost(*arguments, **options)
+
+    monkeypatch.setattr(matrix, "read", watched_read)
+    monkeypatch.setattr(xgboost, "train", watched_boost)
+    model = XGBoost(num_round=1)
+    model.validate()
+    model.train(channels, Run(1))
+    assert held == [False, False]

@@ -109,6 +109,7 @@ def test_algorithms_are_listed_with_their_hyperparameters() -> None:
         ("CreateTrainingJob", "sagesmith/services/sagemaker/training"),
         ("createtrainingjob", "sagesmith/services/sagemaker/training"),
         ("sagemaker-xgboost", "sagesmith/algorithms/xgboost"),
+        ("PutObject", "sagesmith/services/s3/objects.py"),
         ("text/libsvm", "sagesmith/formats/libsvm.py"),
         ("validation:auc", "sagesmith/algorithms/xgboost"),
     ],

@@ -13,9 +13,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sagesmith.archives import pack
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.frames import frame
+from sagesmith.formats.recordio_writer import write_records
 from tests.container.jobs import Job
 
 ROWS = "1,0.5\n2,0.5\n3,0.5\n"
@@ -127,7 +131,12 @@ def test_wrong_hyperparameters_fail_with_their_reason(job: Job, hyperparameters:
         (
             "train",
             {"RecordWrapperType": "RecordIO"},
-            "Channel configuration for 'train' channel is not supported: Record",
+            "Channel configuration for 'train' channel is not supported: RecordWrapperType in input mode File '",
+        ),
+        (
+            "train",
+            {"RecordWrapperType": "Gzip", "TrainingInputMode": "Pipe"},
+            "Channel configuration for 'train' channel is not supported: RecordWrapperType 'Gzip'; allowed: None, Rec",
         ),
         ("files", {}, "Channel files has no folder "),
         ("model", {}, "Channel model has no folder "),
@@ -220,6 +229,24 @@ def test_pipe_mode_reads_one_fifo_per_pass(job: Job) -> None:
         writer.join()
     assert ended.status == 0, ended.log
     assert job.model() == {"mean": 2.0, "count": 6}
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/x-recordio-protobuf"])
+def test_pipe_mode_opens_the_frames_that_wrap_each_object(job: Job, content_type: str) -> None:
+    job.channel("train", None, TrainingInputMode="Pipe", RecordWrapperType="RecordIO", ContentType=content_type)
+    objects = [
+        Batch(np.ones((2, 1), np.float32), np.float32([1, 2])),
+        Batch(np.ones((1, 1), np.float32), np.float32([6])),
+    ]
+    texts = [write_records(one) for one in objects] if "recordio" in content_type else [b"1,1\n2,1\n", b"6,1"]
+    pipe = job.folder.pipe("train", 0)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(b"".join(frame(text) for text in texts),))
+    writer.start()
+    ended = job.run()
+    writer.join()
+    assert ended.status == 0, ended.log
+    assert job.model() == {"mean": 3.0, "count": 3}
 
 
 def test_fast_file_mode_reads_the_folder(job: Job) -> None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sagesmith.formats import tabular
 from sagesmith.formats.batch import Batch, DataError, NoData
+from sagesmith.formats.channel import Channel
 from sagesmith.formats.format import Options, read_body
 from sagesmith.formats.tabular import _compiled, read_lines, sniff_delimiter
 
@@ -106,10 +108,7 @@ def test_sniffed_delimiters(line: str, delimiter: str) -> None:
 
 
 def test_lines_are_counted_across_pieces_of_a_gzip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sagesmith.formats import lines
-    from sagesmith.formats.channel import Channel
-
-    monkeypatch.setattr(lines.pieces, "__defaults__", ("utf-8", 64))
+    monkeypatch.setattr(tabular, "PIECE_BYTES", 64)
     file = tmp_path / "a.csv.gz"
     file.write_bytes(gzip.compress(b"1,2\n" * 100 + b"1,oops\n" + b"1,2\n" * 50))
     with pytest.raises(DataError, match=r"a\.csv\.gz, line 101, column 2: 'oops'"):
@@ -119,27 +118,43 @@ def test_lines_are_counted_across_pieces_of_a_gzip_file(tmp_path: Path, monkeypa
         Channel.from_folder("train", tmp_path, "text/csv").read()
 
 
+def test_a_line_of_many_pieces_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "PIECE_BYTES", 16)
+    for end in (b"\n", b"\r\n", b"\r"):
+        batch = read(end.join([b",".join(b"%d" % cell for cell in range(500))] * 3) + end)
+        np.testing.assert_array_equal(batch.features, [np.arange(500)] * 3)
+
+
+def test_a_pipe_is_compiled_once_it_proves_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a gzip file, too, no size tells beforehand how much text there is."""
+    monkeypatch.setattr(tabular, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(tabular, "worthwhile", lambda size: size > 2500)
+    calls = []
+    monkeypatch.setattr(tabular, "_compiled", lambda text, *rest: calls.append(len(text)))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 1250))
+    assert len(Channel.from_folder("train", tmp_path, "text/csv").read()) == 1250
+    assert calls == [1000] * 3
+
+
 cells = st.one_of(
     st.floats(width=32).map(repr),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),
     st.decimals(allow_nan=False, allow_infinity=False).map(str),
     st.from_regex(r"[+-]?[0-9]{0,22}\.?[0-9]{0,22}([eE][+-]?[0-9]{1,3})?", fullmatch=True),
+    st.from_regex(r"-?0{0,12}[0-9]{0,12}\.0{0,20}[0-9]{0,20}", fullmatch=True),
+    st.floats(width=32).map("{:.18e}".format),
     st.sampled_from(
         ["", " ", "NaN", "nan", '"1"', '""', " 2", "3 ", "inf", "-Infinity", "x", "1_0", ".", "-", "1e", "1.2.3"]
     ),
 )
 
 
-@quick
-@given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(cells, min_size=n, max_size=n), min_size=1, max_size=12)))
-def test_compiled_and_plain_reader_agree_to_the_bit(rows: list[list[str]]) -> None:
-    text = "\n".join(",".join(row) for row in rows).encode()
-    if len(rows[0]) > len(text):
-        return
-    compiled = _compiled(text, ",", len(rows[0]))
+def assert_same_bits(text: bytes, width: int) -> None:
+    """Both readers agree on a text, or the compiled one leaves it to the plain one, which refuses it."""
+    compiled = _compiled(text, ",", width)
     try:
-        plain = read_lines(text, ",", len(rows[0]))
+        plain = read_lines(text, ",", width)
     except DataError:
         assert compiled is None
         return
@@ -147,6 +162,53 @@ def test_compiled_and_plain_reader_agree_to_the_bit(rows: list[list[str]]) -> No
     np.testing.assert_array_equal(
         compiled.view(np.uint32) | nan_bits(compiled), plain.view(np.uint32) | nan_bits(plain)
     )
+
+
+@quick
+@given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(cells, min_size=n, max_size=n), min_size=1, max_size=12)))
+def test_compiled_and_plain_reader_agree_to_the_bit(rows: list[list[str]]) -> None:
+    """As the last rows of a text, read with care for its end, and with so much after them that words are read."""
+    text = "\n".join(",".join(row) for row in rows).encode()
+    if len(rows[0]) <= len(text):
+        assert_same_bits(text, len(rows[0]))
+    assert_same_bits(text + b"\n" + AFTER[len(rows[0])], len(rows[0]))
+
+
+AFTER = {width: b"\n".join([b",".join([b"5"] * width)] * 64) for width in range(1, 5)}
+DIGITS = "12345678901234567890123456789"
+AWKWARD = (
+    *(f"{sign}{DIGITS[:whole]}.{DIGITS[:places]}" for sign in ("", "-") for whole in range(21) for places in range(26)),
+    *(f"0.{'0' * zeros}{DIGITS[:places]}" for zeros in range(22) for places in (0, 1, 8, 16, 17, 19)),
+    *(f"{DIGITS[:digits]}e{power}" for digits in (1, 8, 17, 19) for power in (*range(-70, 45), 99999, -99999)),
+    *("1.401298464324817e-45", "7e-46", "7.006492321624085e-46", "7.006492321624086e-46", "1.1754943508222875e-38"),
+    *("3.4028235e38", "3.4028235677973366e38", "3.4028235677973362e38", "3.5e38", "1e39", "-1e400", "1e-400"),
+    *("9007199254740993", "18446744073709551615", "18446744073709551616", "99999999999999999999", "16777217"),
+    *("0", "-0", "-0.0", "0e5", "+1", "1.", ".5", "-.5", "5.e3", "1e+5", "1E-05", "1e+0000005", "00000000000001"),
+)
+
+
+def test_awkward_numbers_agree_to_the_bit() -> None:
+    """Long mantissas, subnormal and overflowing ones, exponents: each in a text long enough for words to be read."""
+    for first in range(0, len(AWKWARD), 40):  # few hard ones among many easy ones, or Python would read them all
+        lines = [f"{cell},1,{cell},2" for cell in AWKWARD[first : first + 40]]
+        assert_same_bits("\n".join(lines).encode() + b"\n" + AFTER[4], 4)
+
+
+@pytest.mark.parametrize("form", ["{!r}", "{:.18e}", "{:.9g}", "{:.3f}", "{:.16f}"])
+def test_random_floats_agree_to_the_bit(form: str) -> None:
+    rng = np.random.default_rng(3)
+    usual = rng.normal(size=4000) * 10.0 ** rng.integers(-6, 7, 4000)
+    bits = rng.integers(0, 1 << 32, 1000, np.uint32).view(np.float32)
+    values = np.concatenate([usual, usual.astype(np.float32), bits[np.isfinite(bits)]])
+    rows = ["1," * 5 + form.format(value) for value in values.tolist()]
+    text = "\n".join(rows).encode()
+    assert_same_bits(text, 6)
+
+
+@pytest.mark.parametrize("bad", [b"-", b"1e", b"1e+", b"--1", b"1.2.3", b"1 2", b"12345678x", b"0x10", b".", b"\xff"])
+def test_what_is_no_number_is_refused_wherever_it_stands(always_compiled: None, bad: bytes) -> None:
+    with pytest.raises(DataError, match=r"line 2, column 2: .* is not a number"):
+        read(b"1,2,3\n4," + bad + b",6\n" + b"7,8,9\n" * 40)
 
 
 def nan_bits(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 `Booster.inplace_predict` spends about half of a single row's time finding out what kind of data it was given. The C
 function below is public and documented (XGBoosterPredictFromDense); only the handle of the loaded library is taken
-from xgboost's own module. Its result lives in memory of the calling thread, hence the copy.
+from xgboost's own module. The function makes a proxy matrix for the rows unless it is given one, which costs 21 of
+then 46 microseconds; so each thread keeps one. Its result lives in memory of the calling thread, hence the copy.
 """
 
 from __future__ import annotations
@@ -10,12 +11,22 @@ from __future__ import annotations
 import ctypes
 import json
 import math
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import xgboost
+
+
+class _Kept(threading.local):
+    """What a thread keeps from one prediction to the next."""
+
+    proxy: Any = None
+
+
+_kept = _Kept()
 
 
 def configuration(rounds: tuple[int, int]) -> bytes:
@@ -41,11 +52,21 @@ def predict(booster: xgboost.Booster, rows: np.ndarray, settings: bytes) -> np.n
             booster.handle,
             described,
             settings,
-            ctypes.c_void_p(),
+            _proxy().handle,
             ctypes.byref(shape),
             ctypes.byref(dimensions),
             ctypes.byref(values),
         )
     )
-    lengths = tuple(shape[axis] for axis in range(dimensions.value))
-    return np.array(np.ctypeslib.as_array(values, lengths))
+    result = np.empty(tuple(shape[axis] for axis in range(dimensions.value)), np.float32)
+    ctypes.memmove(result.ctypes.data, values, result.nbytes)
+    return result
+
+
+def _proxy() -> Any:
+    """This thread's proxy matrix; between predictions it points at rows that are gone, and nobody looks at it."""
+    if _kept.proxy is None:
+        from xgboost.core import _ProxyDMatrix
+
+        _kept.proxy = _ProxyDMatrix()
+    return _kept.proxy

@@ -17,7 +17,7 @@ from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.xgboost.hosts import Gang
-    from sagesmith.algorithms.xgboost.training import Plan
+    from sagesmith.algorithms.xgboost.plan import Plan
 
 
 def cross_validate(plan: Plan, gang: Gang, initial: xgboost.Booster | None) -> list[xgboost.Booster]:
@@ -25,7 +25,7 @@ def cross_validate(plan: Plan, gang: Gang, initial: xgboost.Booster | None) -> l
 
     The original reports metrics on the data it trained with; here `validation` is the fold left out.
     """
-    from sagesmith.algorithms.xgboost.training import boost
+    from sagesmith.algorithms.xgboost.boosting import boost
 
     gang.refuse("Hyperparameter _kfold")
     rows = _together(gang.train, gang.validation)

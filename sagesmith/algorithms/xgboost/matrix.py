@@ -11,6 +11,7 @@ import numpy as np
 
 from sagesmith.algorithms.base import ChannelSpec
 from sagesmith.algorithms.run import Run
+from sagesmith.algorithms.xgboost.gathering import gather
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.source import Source
@@ -69,10 +70,10 @@ def read(channel: Channel, settings: Mapping[str, Any], run: Run) -> Batch | Non
         channel.options = replace(channel.options, delimiter="auto", weighted=bool(settings["csv_weights"]))
         _announce_delimiter(channel, run)
     try:
-        batch = channel.read()
+        batch = gather(channel.batches())
     except NoData:
         return None
-    if len(batch) == 0:
+    if batch is None or len(batch) == 0:
         return None
     if batch.label is None:
         raise DataError(f"Got input data without labels. Please check the input data of channel {channel.name}")

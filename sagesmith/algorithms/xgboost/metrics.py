@@ -97,22 +97,42 @@ def labels_of(predictions: np.ndarray, objective: str) -> np.ndarray:
 
 
 def custom(names: Sequence[str], objective: str, classes: int) -> Callable[[np.ndarray, xgboost.DMatrix], list[Any]]:
-    """A `custom_metric` for xgboost.train that computes `names`."""
+    """A `custom_metric` for xgboost.train that computes `names` over the rows of all hosts, by their weights."""
 
     def evaluate(predictions: np.ndarray, data: xgboost.DMatrix) -> list[tuple[str, float]]:
-        truth = data.get_label()
-        table = None
+        truth, weight = data.get_label(), weights_of(data)
+        found: dict[str, float] = {}
         if any(name in _CLASSIFICATION for name in names):
-            table = confusion(truth.astype(np.int64), labels_of(predictions, objective), classes)
-        return [(name, _regression(name, truth, predictions) if table is None or name in _REGRESSION
-                 else classification(name, table)) for name in names]  # fmt: skip
+            table = over_hosts(confusion(truth.astype(np.int64), labels_of(predictions, objective), classes, weight))
+            found |= {name: classification(name, table) for name in names if name in _CLASSIFICATION}
+        if any(name in _REGRESSION for name in names):
+            found |= regression(truth, predictions, weight, over_hosts)
+        return [(name, found[name]) for name in names]
 
     return evaluate
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) counts; rows are true classes, columns predicted ones."""
-    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+def over_hosts(values: np.ndarray) -> np.ndarray:
+    """The sum over the hosts that train together, the same on each; `values` themselves on one host."""
+    from xgboost import collective
+
+    if not collective.is_distributed():
+        return values
+    return np.asarray(collective.allreduce(values, collective.Op.SUM)).reshape(values.shape)
+
+
+def weights_of(data: xgboost.DMatrix) -> np.ndarray | None:
+    """(n,) weights of the rows, or None; those of a ranking, which are per query, count for each row of it."""
+    weight = data.get_weight()
+    if not len(weight):
+        return None
+    return np.asarray(weight if len(weight) == data.num_row() else np.repeat(weight, data.get_group()))
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int, weight: np.ndarray | None = None) -> np.ndarray:
+    """(classes, classes) sums of weights, float64; rows are true classes, columns predicted ones."""
+    sums = np.bincount(truth * classes + predicted, weight, classes * classes)
+    return sums.astype(np.float64).reshape(classes, classes)
 
 
 def classification(name: str, table: np.ndarray) -> float:
@@ -130,15 +150,17 @@ def classification(name: str, table: np.ndarray) -> float:
     return float({"f": f1, "p": precision, "r": recall}[name[0]][present].mean())
 
 
-def _regression(name: str, truth: np.ndarray, predictions: np.ndarray) -> float:
-    truth, predictions = truth.astype(float), predictions.astype(float)
-    residual = float(np.mean((truth - predictions) ** 2))
-    if name == "mse":
-        return residual
-    spread = float(np.var(truth))
+def regression(
+    truth: np.ndarray, predictions: np.ndarray, weight: np.ndarray | None, total: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, float]:
+    """`mse` and `r2` over what `total` sums up; r2 of labels that are all alike is 1 for a perfect fit, else 0."""
+    truth, predictions = truth.astype(np.float64), predictions.astype(np.float64)
+    weight = np.ones(len(truth)) if weight is None else weight.astype(np.float64)
+    rows, labels, errors = total(np.array([weight.sum(), weight @ truth, weight @ (truth - predictions) ** 2]))
+    spread = float(total(np.array([weight @ (truth - labels / rows) ** 2]))[0])  # around the mean: no cancellation
     if spread == 0:
-        return 1.0 if residual == 0 else 0.0
-    return 1 - residual / spread
+        return {"mse": float(errors / rows), "r2": 1.0 if errors == 0 else 0.0}
+    return {"mse": float(errors / rows), "r2": float(1 - errors / spread)}
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

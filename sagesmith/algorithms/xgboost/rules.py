@@ -139,6 +139,8 @@ def check_gpu(settings: Mapping[str, Any], gpus: int) -> None:
 
 def usable_gpus(run: Run) -> int:
     """GPUs of this host that the installed xgboost can use: none with the CPU build."""
+    if not run.gpus:
+        return 0
     import xgboost
 
     return run.gpus if xgboost.build_info().get("USE_CUDA") else 0

@@ -39,6 +39,7 @@ _UNBUILT_IN_CONTAINER = {
     "MultiModelConfig": "a multi-model endpoint",
     "ContainerMetricsConfig": "metrics scraped from the container",
 }
+_UNBUILT_IN_ENVIRONMENT = {"SAGEMAKER_PROGRAM": "an inference script of your own"}
 _UNBUILT_IN_SOURCE = {
     "HubAccessConfig": "a model of a SageMaker hub",
     "ManifestS3Uri": "a manifest of model artifacts",
@@ -97,6 +98,7 @@ def _containers(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
 
 def _check_container(path: str, container: Mapping[str, Any], ctx: Context) -> None:
     refuse_unbuilt(container, _UNBUILT_IN_CONTAINER, path)
+    refuse_unbuilt(container.get("Environment", {}), _UNBUILT_IN_ENVIRONMENT, f"{path}.Environment")
     if container.get("Mode", "SingleModel") != "SingleModel":
         raise validation_error(f"{path}.Mode MultiModel is not implemented by sagesmith; allowed: SingleModel.")
     if container.get("ImageConfig", {}).get("RepositoryAccessMode", "Platform") != "Platform":

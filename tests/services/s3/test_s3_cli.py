@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sagesmith.testing.server import RunningServer
-
-AWS = shutil.which("aws") or shutil.which("aws", path=str(Path(sys.executable).parent))
-pytestmark = pytest.mark.skipif(AWS is None, reason="the AWS CLI (`pip install awscli`) is not on PATH")
+from tests.clients.live import aws_cli
 
 
 @pytest.fixture
 def aws(server: RunningServer, tmp_path: Path):
+    command = aws_cli()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -28,7 +25,7 @@ def aws(server: RunningServer, tmp_path: Path):
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [str(AWS), *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+            [str(command), *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -75,6 +75,10 @@ def test_models_are_listed_newest_first(world: FakeWorld) -> None:
         ({"PrimaryContainer": container(ModelDataUrl="s3://b/")}, "names no object"),
         ({"PrimaryContainer": container(Mode="MultiModel")}, "MultiModel"),
         ({"PrimaryContainer": {"ModelPackageName": "p"}}, "ModelPackageName"),
+        (
+            {"PrimaryContainer": container(Environment={"SAGEMAKER_PROGRAM": "inference.py"})},
+            "PrimaryContainer.Environment.SAGEMAKER_PROGRAM asks for an inference script",
+        ),
         ({"PrimaryContainer": {"Image": IMAGE, "ModelDataSource": {"S3DataSource": {}}}}, "s3Uri"),
         (
             {"Containers": [container(ContainerHostname="x"), container(ContainerHostname="x")]},

@@ -1,0 +1,50 @@
+"""The SageMaker Python SDK v3, unchanged, in its own environment: ModelTrainer and the typed resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sagesmith.testing.server import RunningServer
+from tests.clients.live import run_flow
+
+pytestmark = pytest.mark.slow
+
+BUCKET = "sagemaker-us-east-1-123456789012"
+
+
+@pytest.fixture(scope="module")
+def seen(server: RunningServer, folder: Path) -> dict[str, Any]:
+    """What sdk3_flow.py saw."""
+    return run_flow(server, 3, "sdk3_flow", folder)
+
+
+def test_model_trainer_trains_a_built_in_image(seen: dict[str, Any]) -> None:
+    assert seen["default_bucket"] == BUCKET
+    job = seen["job"]
+    assert job["status"] == "Completed"
+    assert job["model"] == f"s3://{BUCKET}/sdk3/models/{job['name']}/output/model.tar.gz"
+    assert job["hyperparameters"] == {"objective": "binary:logistic", "num_round": "12", "eval_metric": "logloss"}
+    assert job["metrics"].keys() == {"train:logloss", "validation:logloss"}
+    assert seen["listed"] == [job["name"]]
+
+
+def test_the_logs_are_shown_while_it_waits(seen: dict[str, Any]) -> None:
+    for number in range(12):
+        assert seen["log"].count(f"[{number}]#011train-logloss:") == 1
+
+
+def test_a_failed_job_raises_with_its_reason(seen: dict[str, Any]) -> None:
+    assert "Final Resource State: Failed. Failure Reason: ClientError: Hyperparameter num_round" in seen["failed"]
+
+
+def test_the_trainers_own_entrypoint_is_refused_by_name(seen: dict[str, Any]) -> None:
+    assert "AlgorithmSpecification.ContainerEntrypoint asks for a command of your own" in seen["script"]
+
+
+def test_typed_resources_are_created_waited_for_invoked_and_deleted(seen: dict[str, Any]) -> None:
+    assert seen["endpoint"] == "InService"
+    assert [float(line) > 0.5 for line in seen["scores"].split()] == [False, True, False]
+    assert seen["left"] == []
