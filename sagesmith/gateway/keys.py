@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import string
 import threading
@@ -41,6 +42,7 @@ class Keys:
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._name = str(path)
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._keys: dict[str, Key] = {}
@@ -141,7 +143,7 @@ class Keys:
 
     def _stat(self) -> tuple[int, int]:
         try:
-            status = self._path.stat()
+            status = os.stat(self._name)  # once a request; Path.stat costs more
         except FileNotFoundError:
             return (0, 0)
         return (status.st_mtime_ns, status.st_ino)
