@@ -184,6 +184,7 @@ async def gateway_steps(gateway: app.Gateway, request: Request, requests: int) -
     claim = claim_of(incoming)
     found = route.operation_of(incoming, route.service_of(incoming, claim))
     assert found.model is not None
+    assert found.model.input_shape is not None
     model, shape = found.model, found.model.input_shape
     members = found.wire.parse(incoming, model)
     outgoing = found.wire.serialise(ANSWER, model, "id")
@@ -199,8 +200,8 @@ async def gateway_steps(gateway: app.Gateway, request: Request, requests: int) -
     await whole(
         "gateway: send the answer", lambda: answers.send_answer(outgoing, "POST", "id", found, request.send), requests
     )
-    if gateway.access_log is not None:
-        step("gateway: access log", lambda: gateway.access_log.add(exchange), requests)
+    if (log := gateway.access_log) is not None:
+        step("gateway: access log", lambda: log.add(exchange), requests)
 
 
 async def server_process(world: FakeWorld, port: int, folder: Path, body: bytes, requests: int) -> None:

@@ -146,8 +146,8 @@ def _mlflow(environment: Path, bench: Bench, port: int) -> list[str]:
     if not saved.exists():
         command = [environment / "bin" / "python", PEERS / "mlflow_save.py", bench.model, saved]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    command = [environment / "bin" / "mlflow", "models", "serve", "-m", saved, "-h", "127.0.0.1", "-p", port]
-    return [*map(str, command), "--env-manager", "local"]
+    command = [str(environment / "bin" / "mlflow"), "models", "serve", "-m", str(saved), "-h", "127.0.0.1"]
+    return [*command, "-p", str(port), "--env-manager", "local"]
 
 
 def _bentoml(environment: Path, port: int) -> list[str]:

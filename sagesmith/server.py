@@ -209,9 +209,17 @@ def _world(config: Config, keys: Keys, stack: ExitStack) -> World:
 def _objects(config: Config) -> Objects:
     """Plain files below the data folder, or another S3 server with the credentials that the environment gives."""
     folder = config.data / "s3"
+    _clear(folder / ".tmp")
     if config.s3_endpoint:
         return RemoteObjects(config.s3_endpoint, folder / ".tmp", config.region)
     return LocalObjects(folder)
+
+
+def _clear(scratch: Path) -> None:
+    """Drops what was being received when a server was killed; nobody else writes there while we hold the folder."""
+    for path in scratch.glob("*"):
+        if path.is_file():
+            path.unlink()
 
 
 def _engine(config: Config) -> Engine:

@@ -128,6 +128,8 @@ class StageOut:
 def upload(server: Server, path: Path, target: S3Uri) -> None:
     """Puts a file into S3, in parts when it is large, again and again until it is accepted.
 
+    The parts of attempts that broke off are dropped in the end: nobody else writes to the keys of a job.
+
     Raises:
         ClientError: the server refuses.
     """
@@ -135,7 +137,10 @@ def upload(server: Server, path: Path, target: S3Uri) -> None:
     while path.stat().st_size > 9_999 * size:
         size *= 2
 
+    broken = False
+
     def attempt() -> None:
+        nonlocal broken
         client = server.client("s3")
         if path.stat().st_size <= size:
             with path.open("rb") as file:
@@ -143,11 +148,21 @@ def upload(server: Server, path: Path, target: S3Uri) -> None:
             return
         from s3transfer.manager import TransferConfig, TransferManager  # slow to import, and seldom needed
 
+        again, broken = broken, True
         config = TransferConfig(multipart_threshold=size, multipart_chunksize=size, max_request_concurrency=PARALLEL)
         with TransferManager(client, config) as manager:
             manager.upload(str(path), target.bucket, target.key).result()
+        if again:
+            _drop_parts(client, target)
 
     server.insist(attempt, stubborn=True)
+
+
+def _drop_parts(client: Any, target: S3Uri) -> None:
+    begun = client.list_multipart_uploads(Bucket=target.bucket, Prefix=target.key).get("Uploads", [])
+    for upload in begun:
+        if upload["Key"] == target.key:
+            client.abort_multipart_upload(Bucket=target.bucket, Key=target.key, UploadId=upload["UploadId"])
 
 
 def upload_folder(server: Server, folder: Path, target: S3Uri) -> None:

@@ -91,6 +91,6 @@ def test_a_full_disk_costs_lines_and_tears_none(tmp_path, monkeypatch):
     assert [event.message for event in read_all(spool)] == [
         "first",
         "line 0",
-        "2 lines were lost here: the disk was full.",
+        "3 lines were lost here: the disk was full.",
         "last",
     ]

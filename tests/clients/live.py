@@ -112,7 +112,18 @@ def aws_cli() -> Path:
     return Path(found)
 
 
-def run_flow(server: RunningServer, version: int, flow: str, folder: Path, seconds: float = 240.0) -> dict[str, Any]:
+def run_documented(server: RunningServer, version: int, folder: Path, prelude: str = "") -> str:
+    """Runs docs/clients.md's example for an SDK in a folder with train.csv, and returns what it printed."""
+    page = (ROOT / "docs" / "clients.md").read_text("utf-8").partition(f"## SageMaker Python SDK v{version}\n")[2]
+    program = prelude + page.partition("```python\n")[2].partition("```")[0]
+    environment = {**client_environment(server, folder), "PYTHONPATH": str(Path(__file__).parent)}
+    command = [str(sdk_python(version)), "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+def run_flow(server: RunningServer, version: int, flow: str, folder: Path, seconds: float = 150.0) -> dict[str, Any]:
     """Runs tests/clients/<flow>.py with an SDK's own interpreter, and returns the JSON object that it wrote."""
     answer = folder / f"{flow}.json"
     command = [str(sdk_python(version)), str(Path(__file__).parent / f"{flow}.py"), str(folder), str(answer)]

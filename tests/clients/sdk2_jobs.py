@@ -21,6 +21,8 @@ from sagemaker.estimator import Estimator
 from sagemaker.exceptions import UnexpectedStatusException
 from sagemaker.inputs import TrainingInput
 from sagemaker.model import Model
+from sagemaker.predictor import Predictor
+from sagemaker.serializers import CSVSerializer
 from sagemaker.xgboost.estimator import XGBoost
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/SageMakerRole"
@@ -35,7 +37,11 @@ given = parser.parse_args()
 if given.fail:
     raise ValueError(given.fail)
 print(f"rows={count_rows(os.environ['SM_CHANNEL_TRAIN'])};")
-with open(os.path.join(os.environ["SM_MODEL_DIR"], "seen.json"), "w") as file:
+import numpy, xgboost
+table = numpy.loadtxt(os.path.join(os.environ["SM_CHANNEL_TRAIN"], "train.csv"), delimiter=",")
+booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(table[:, 1:], table[:, 0]), given.depth)
+booster.save_model(os.path.join(os.environ["SM_MODEL_DIR"], "xgboost-model"))
+with open(os.path.join(os.environ["SM_OUTPUT_DATA_DIR"], "seen.json"), "w") as file:
     json.dump({"depth": given.depth, "environment": dict(os.environ)}, file)
 """
 MODULE = """
@@ -160,14 +166,17 @@ def _script(session: sagemaker.Session, folder: Path, inputs: dict[str, Any]) ->
     with contextlib.redirect_stdout(output):
         estimator.fit(inputs, job_name="sdk2-script", logs="All")
     described = session.describe_training_job("sdk2-script")
-    model = Model(estimator.image_uri, estimator.model_data, ROLE, sagemaker_session=session, name="sdk2-script")
-    model._create_sagemaker_model(instance_type="ml.m5.large")
     deployed = _refusal(lambda: estimator.deploy(1, "ml.m5.large", endpoint_name="sdk2-script"))
+    model = Model(estimator.image_uri, estimator.model_data, ROLE, sagemaker_session=session, predictor_cls=Predictor)
+    predictor = model.deploy(1, "ml.m5.large", endpoint_name="sdk2-script", serializer=CSVSerializer())
+    score = float(predictor.predict([0.7, 0.2, 0.3]))
+    predictor.delete_endpoint()
     return {
         "log": output.getvalue(),
         "model_data": estimator.model_data,
         "metrics": {metric["MetricName"]: metric["Value"] for metric in described["FinalMetricDataList"]},
         "deploy": deployed,
+        "score": score,
     }
 
 

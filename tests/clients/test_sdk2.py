@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_documented, run_flow
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,8 @@ def test_a_script_of_ones_own_trains_in_the_framework_image(jobs: dict[str, Any]
     script = jobs["script"]
     assert "rows=400;" in script["log"]
     assert script["metrics"] == {"rows": 400.0}
-    left = json.loads(members(server, script["model_data"])["seen.json"])
+    assert members(server, script["model_data"]).keys() == {"xgboost-model"}
+    left = json.loads(members(server, script["model_data"].replace("model.tar.gz", "output.tar.gz"))["seen.json"])
     assert left["depth"] == 4
     assert left["environment"]["SM_NUM_CPUS"]
     secrets = (server.key.secret, "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
@@ -144,5 +145,12 @@ def test_a_script_that_fails_says_why(jobs: dict[str, Any]) -> None:
     assert 'ExecuteUserScriptError: ExitCode 1, ErrorMessage "ValueError: not today"' in jobs["failing_script"]
 
 
-def test_an_inference_script_is_refused_by_name(jobs: dict[str, Any]) -> None:
+def test_an_inference_script_is_refused_by_name_and_the_bare_model_served(jobs: dict[str, Any]) -> None:
+    assert jobs["script"]["score"] > 0.5
     assert "Environment.SAGEMAKER_PROGRAM asks for an inference script of your own" in jobs["script"]["deploy"]
+
+
+def test_the_documented_example_runs_as_it_stands(server: RunningServer, folder: Path) -> None:
+    output = run_documented(server, 2, folder, prelude="import sdk2_clock\n")
+    assert "[99]#011train-logloss:" in output
+    assert "Completed - Training job completed" in output

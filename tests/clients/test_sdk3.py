@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import run_flow
+from tests.clients.live import run_documented, run_flow
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +48,10 @@ def test_typed_resources_are_created_waited_for_invoked_and_deleted(seen: dict[s
     assert seen["endpoint"] == "InService"
     assert [float(line) > 0.5 for line in seen["scores"].split()] == [False, True, False]
     assert seen["left"] == []
+
+
+def test_the_documented_example_runs_as_it_stands(server: RunningServer, folder: Path) -> None:
+    before = server.client("sagemaker").list_training_jobs(StatusEquals="Completed", MaxResults=100)
+    run_documented(server, 3, folder)
+    after = server.client("sagemaker").list_training_jobs(StatusEquals="Completed", MaxResults=100)
+    assert len(after["TrainingJobSummaries"]) == len(before["TrainingJobSummaries"]) + 1

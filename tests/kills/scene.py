@@ -26,6 +26,7 @@ BUCKET = "bucket"
 ENDED = {"Completed", "Failed", "Stopped"}
 LINES = 5  # what the script says
 PATIENCE = 120.0  # seconds for whatever a machine has to do
+LARGE = 100 * 2**20  # bytes of a model that is uploaded in parts
 MODEL_TEXT = "all of the model\n" * 50_000
 DONE_BEFORE = ("ResourceInUse", "already exist", "Could not find", "in status", "in-progress")
 
@@ -43,6 +44,8 @@ if marks.with_suffix(".fail").exists():
     raise SystemExit("the script was told to fail")
 model = pathlib.Path(os.environ["SM_MODEL_DIR"], os.environ["SM_CURRENT_HOST"] + ".txt")
 model.write_text({MODEL_TEXT[:17]!r} * 50_000)
+if marks.with_suffix(".large").exists():
+    model.with_name("large").write_bytes(os.urandom({LARGE}))
 """
 
 
@@ -211,6 +214,7 @@ class Scene:
                     file = tar.extractfile(member)
                     assert file is not None
                     assert file.read().decode() == MODEL_TEXT
+                assert member.name != "large" or member.size == LARGE
             return sorted(member.name for member in tar if member.isfile())
 
     def log_lines(self, name: str) -> list[str]:

@@ -512,3 +512,41 @@ def test_endpoints_are_listed_by_status(world: FakeWorld) -> None:
     listed = world.call("ListEndpoints", StatusEquals="InService")["Endpoints"]
     assert [entry["EndpointName"] for entry in listed] == ["e"]
     assert world.call("ListEndpoints", StatusEquals="Failed")["Endpoints"] == []
+
+
+def trouble(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing can be launched, and that is no container's doing."""
+
+    def launch(_gang: object) -> bool:
+        raise OSError("the folder of runs cannot be written")
+
+    monkeypatch.setattr(world.engine, "launch", launch)
+
+
+def test_an_endpoint_that_cannot_be_launched_fails_and_can_be_deleted(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble(world, monkeypatch)
+    world.call("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
+    for _ in range(200):
+        world.advance(1)
+    assert status(world) == "Failed"
+    assert "the folder of runs cannot be written" in describe(world)["FailureReason"]
+    world.call("DeleteEndpoint", EndpointName="e")
+    world.advance(10)
+    assert world.call("ListEndpoints")["Endpoints"] == []
+
+
+def test_an_update_that_cannot_be_launched_is_rolled_back(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving(world)
+    (old,) = world.engine.running()
+    configure(world, "c2")
+    with monkeypatch.context() as patched:
+        trouble(world, patched)
+        world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2")
+        for _ in range(200):
+            world.advance(1)
+    described = describe(world)
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", "c")
+    assert "the folder of runs cannot be written" in described["FailureReason"]
+    assert routed(world) == [old]

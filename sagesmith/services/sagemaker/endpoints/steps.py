@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sagesmith.core.operation import Context
 
 WATCH_SECONDS = 2.0  # between looks at an endpoint in service
+TROUBLE_SECONDS = 60.0  # until the next try at a step that has failed again and again
 START_SECONDS = 0.25  # between looks at one whose instances are starting
 
 
@@ -24,22 +25,26 @@ def creating(document: Document, ctx: Context) -> Move:
     private = _private(document)
     found = fleet.tend(private["fleet"], document, ctx)
     if found.failure:
-        doomed = [instance["run"] for instance in found.instances] + found.lost
-        return Move(
-            state="Failed",
-            status="Failed",
-            body={"FailureReason": found.failure},
-            private={
-                "fleet": {**private["fleet"], "instances": []},
-                "routes": {"variants": []},
-                "retiring": private["retiring"] + fleet.retire(doomed, ctx.now),
-            },
-        )
+        return _doomed(private, [instance["run"] for instance in found.instances] + found.lost, found.failure, ctx)
     changes = _tended(private, found, ctx)
     if not fleet.is_ready(changes["fleet"]):
         return Move(private=changes, after=START_SECONDS)
     changes["routes"] = fleet.routes_to(changes["fleet"])
     return Move(state="InService", status="InService", private=changes, after=WATCH_SECONDS)
+
+
+def _doomed(private: Private, runs: list[str], reason: str, ctx: Context) -> Move:
+    """The endpoint fails for good, and whatever was started for it is stopped."""
+    return Move(
+        state="Failed",
+        status="Failed",
+        body={"FailureReason": reason},
+        private={
+            "fleet": {**private["fleet"], "instances": []},
+            "routes": {"variants": []},
+            "retiring": private["retiring"] + fleet.retire(runs, ctx.now),
+        },
+    )
 
 
 def in_service(document: Document, ctx: Context) -> Move:
@@ -154,6 +159,16 @@ def deleting(document: Document, ctx: Context) -> Move:
     return Move(private={"retiring": left}, after=START_SECONDS) if left else Move(delete=True, after=None)
 
 
+def given_up(document: Document, reason: str, ctx: Context) -> Move:
+    """The server could not move the endpoint on: what was being made of it fails; what serves is looked at later."""
+    private = _private(document)
+    if document.state == "Creating":
+        return _doomed(private, [instance["run"] for instance in private["fleet"]["instances"]], reason, ctx)
+    if document.state in ("Updating", "Baking"):
+        return _roll_back({"fleet": private["fleet"]}, reason)
+    return Move(after=TROUBLE_SECONDS)
+
+
 def everything_retired(document: Document, ctx: Context) -> dict[str, Any]:
     """The private parts of an endpoint that is being deleted: no routes, every gang to be stopped at once."""
     private = _private(document)
@@ -170,6 +185,7 @@ def everything_retired(document: Document, ctx: Context) -> dict[str, Any]:
 
 machine = Machine(
     "Endpoint",
+    failed=given_up,
     Creating=creating,
     InService=in_service,
     Scaling=scaling,
