@@ -38,6 +38,7 @@ def version_in(key: str, content: bytes) -> int:
     """
     words = content.split(b"\n", 1)[0].split()
     assert words[:1] == [key.encode()], f"{key} holds something else: {content[:60]!r}"
+    assert len(words) == 3, f"{key} is torn within its first line: {content[:60]!r}"
     version, size = int(words[1]), int(words[2])
     assert content == content_of(key, version, size), f"{key} is torn: version {version}, {len(content)} bytes"
     return version
