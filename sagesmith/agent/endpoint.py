@@ -59,6 +59,7 @@ class Serving:
         self._host = host
         self.port = port
         host.wake.clear()
+        host.folder.failure.unlink(missing_ok=True)  # an earlier process may have left it
         variables = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_HTTP_PORT": str(port)}
         try:
             self.process: JobProcess = host.start(["--port", str(port)], variables)
@@ -66,14 +67,18 @@ class Serving:
             raise JobFailed(f"ClientError: the serving command cannot be run: {error}") from None
 
     def wait_until_healthy(self) -> bool:
-        """True when /ping answers 200; False when the process ends, takes too long, or we are asked to stop."""
+        """True when /ping answers 200.
+
+        False when the process ends, says in output/failure that it cannot serve, takes too long, or we are asked to
+        stop.
+        """
         began = time.monotonic()
         limit = self._host.paper.get("startup_timeout", STARTUP)
         while self.process.running() and not self._host.stopping.is_set():
             if ping(self.port):
                 return True
             passed = time.monotonic() - began
-            if passed > limit:
+            if passed > limit or self._host.folder.failure.exists():
                 return False
             self._host.wake.wait(QUICK if passed < QUICKLY else SLOW)
         return False
@@ -98,9 +103,15 @@ def ping(port: int) -> bool:
 
 
 def unhealthy(host: Host) -> str:
-    """AWS's words for a container that does not pass its health check."""
+    """AWS's words for a container that does not pass its health check, and the container's own where it left some."""
     variant = host.paper["name"].rpartition("/")[2]
     return (
         f"The primary container for production variant {variant} did not pass the ping health check. "
         "Please check CloudWatch logs for this endpoint."
-    )
+    ) + last_words(host)
+
+
+def last_words(host: Host) -> str:
+    """What the container left in output/failure, after a space; "" when it left nothing."""
+    words = host.folder.failure.read_text("utf-8", "replace").strip() if host.folder.failure.exists() else ""
+    return f" {words}" if words else ""

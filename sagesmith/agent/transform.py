@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from sagesmith.agent.channels import Channel, Source, sources
 from sagesmith.agent.connection import Server, passing, refusal
 from sagesmith.agent.data_processing import DataProcessing, FilterError
-from sagesmith.agent.endpoint import Serving
+from sagesmith.agent.endpoint import Serving, last_words
 from sagesmith.agent.failures import JobFailed, Stopped
 from sagesmith.agent.host import Host, Outcome
 from sagesmith.agent.records import RecordError, batches, gunzip, split
@@ -103,7 +103,8 @@ def run(host: Host) -> Outcome:
         if not serving.wait_until_healthy():
             if host.stopping.is_set():
                 raise Stopped
-            raise JobFailed("AlgorithmError: the container did not pass the ping health check. See job logs.")
+            what = "AlgorithmError: the container did not pass the ping health check. See job logs."
+            raise JobFailed(what + last_words(host))
         host.reporter.enter("Training")
         model = Model(serving.port, host)
         model.plan = Plan.of(request, model.parameters())

@@ -99,3 +99,22 @@ def test_a_model_that_is_missing_fails_the_instance(serve):
 
 def test_kinds_that_no_agent_runs_are_refused(start):
     assert start("", kind="processing").wait()["failure"].startswith("InternalServerError: agents run training, ")
+
+
+REFUSING = """
+import http.server, sys, pathlib
+base = pathlib.Path(sys.argv[sys.argv.index('--base') + 1])
+port = int(sys.argv[sys.argv.index('--port') + 1])
+(base / 'output').mkdir(exist_ok=True)
+(base / 'output' / 'failure').write_text('The model cannot be read.')
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(500); self.end_headers()
+http.server.HTTPServer(('127.0.0.1', port), Handler).serve_forever()
+"""
+
+
+def test_a_container_that_says_why_it_cannot_serve_is_believed_at_once(server, serve):
+    agent = serve(REFUSING, startup_timeout=240.0)
+    last = agent.wait()
+    assert last["failure"] == f"{UNHEALTHY} The model cannot be read."
