@@ -144,8 +144,8 @@ def _uvicorn(port: int) -> list[str]:
 def _mlflow(environment: Path, bench: Bench, port: int) -> list[str]:
     saved = bench.folder / "mlflow"
     if not saved.exists():
-        command = [environment / "bin" / "python", PEERS / "mlflow_save.py", bench.model, saved]
-        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        save = [environment / "bin" / "python", PEERS / "mlflow_save.py", bench.model, saved]
+        subprocess.run(list(map(str, save)), check=True, capture_output=True)
     command = [str(environment / "bin" / "mlflow"), "models", "serve", "-m", str(saved), "-h", "127.0.0.1"]
     return [*command, "-p", str(port), "--env-manager", "local"]
 

@@ -42,7 +42,6 @@ class Algorithm(Estimator):
     answer_key: ClassVar[str] = "predictions"  # top key of the JSON response
     distributed: ClassVar[bool] = False  # several hosts may train one model
     incremental: ClassVar[bool] = False  # takes a `model` channel
-    unneeded: ClassVar[tuple[str, ...]] = ()  # packages its libraries import where installed, though it never uses them
     example: ClassVar[Mapping[str, Any]] = {}  # small hyperparameters for the conformance kit and the docs
     exceptions: ClassVar[
         Mapping[str, str]

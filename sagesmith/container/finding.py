@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sagesmith.container.failures import JobError
 
@@ -30,12 +28,3 @@ def find(word: str) -> type[Algorithm]:
         return known[word]
     images = sorted({image for algorithm in known.values() for image in algorithm.images} | set(known))
     raise JobError(f"There is no algorithm {word!r}; there are: {', '.join(images) or 'none'}")
-
-
-def spare_imports(algorithm: type[Algorithm]) -> None:
-    """Makes the packages that the algorithm's libraries would import without need seem absent.
-
-    Only for a process that is a container's own: a user's Python may want them.
-    """
-    for name in algorithm.unneeded:
-        sys.modules.setdefault(name, cast(ModuleType, None))  # None: `import` raises ImportError, as documented

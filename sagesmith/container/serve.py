@@ -20,7 +20,7 @@ import uvicorn
 
 from sagesmith.container.answering import Application, Limits
 from sagesmith.container.failures import JobError, explain, fail
-from sagesmith.container.finding import find, spare_imports
+from sagesmith.container.finding import find
 from sagesmith.container.log_lines import logger, start_logging
 from sagesmith.contract import JobFolder
 
@@ -43,7 +43,6 @@ def serve(word: str, base: Path, *, host: str, port: int, port_file: Path | None
     try:
         _refuse_unbuilt(os.environ)
         algorithm = find(word)
-        spare_imports(algorithm)
         start_logging(framework=algorithm.framework)
         algorithm.warm_up()
         limits = Limits.of(os.environ)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sagesmith.container import failures
 from sagesmith.container.failures import JobError, fail
-from sagesmith.container.finding import find, spare_imports
+from sagesmith.container.finding import find
 from sagesmith.container.log_lines import logger, start_logging
 from sagesmith.contract import JobFolder
 
@@ -33,7 +33,6 @@ def train(word: str, base: Path) -> int:
     try:
         folder.create()
         algorithm = find(word)
-        spare_imports(algorithm)
         start_logging(framework=algorithm.framework)
         _train(algorithm, folder, started)
     except BaseException as error:

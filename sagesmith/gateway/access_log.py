@@ -1,7 +1,7 @@
 """The access log: one line of JSON per request, written by a thread of its own so that no request waits for it.
 
 A line is made where the request is answered, with one f-string: made by the thread, a thousand lines at once kept the
-interpreter from the event loop for milliseconds, five times a second, which was the 99th percentile of InvokeEndpoint.
+interpreter from the event loop for milliseconds, five times a second.
 """
 
 from __future__ import annotations

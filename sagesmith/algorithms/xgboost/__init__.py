@@ -77,7 +77,6 @@ class XGBoost(Algorithm):
     returns = ("text/csv", "application/json", "application/jsonlines", "application/x-recordio-protobuf")
     distributed = True
     incremental = True
-    unneeded = ("sklearn",)  # three quarters of the time that `import xgboost` takes
     example = {"num_round": 5, "objective": "reg:squarederror", "max_depth": 3}
     exceptions = {
         "check_sample_weight_equivalence_on_dense_data": "multi:softprob sums float32 gradients: 7 equal digits",
