@@ -1,80 +1,25 @@
-"""Endpoints: every path of the chart, with gangs that do what the test says and a clock that stands still."""
+"""Endpoints: every path of the chart but updates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sagesmith.core.operation import ApiError
 from sagesmith.engines.base import State
-from sagesmith.services.sagemaker import endpoint_configs, endpoints, models  # noqa: F401 - registers the operations
 from sagesmith.store.resources import KINDS
 from sagesmith.testing.fake_engine import IMAGE, FakeWorld
-
-BAKE = {
-    "BlueGreenUpdatePolicy": {
-        "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 100},
-        "TerminationWaitInSeconds": 50,
-        "MaximumExecutionTimeoutInSeconds": 600,
-    }
-}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[FakeWorld]:
-    world = FakeWorld(tmp_path)
-    primary = {"Image": IMAGE, "ModelDataUrl": "s3://models/a/model.tar.gz", "Environment": {"A": "1"}}
-    world.call("CreateModel", ModelName="m", PrimaryContainer=primary)
-    configure(world, "c")
-    yield world
-    world.close()
-
-
-def variant(name: str = "AllTraffic", **members: Any) -> dict[str, Any]:
-    base = {"VariantName": name, "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    return {**base, **members}
-
-
-def configure(world: FakeWorld, name: str, *variants: dict[str, Any]) -> None:
-    world.call("CreateEndpointConfig", EndpointConfigName=name, ProductionVariants=list(variants) or [variant()])
-
-
-def describe(world: FakeWorld) -> dict[str, Any]:
-    return world.call("DescribeEndpoint", EndpointName="e")
-
-
-def status(world: FakeWorld) -> str:
-    return str(describe(world)["EndpointStatus"])
-
-
-def routed(world: FakeWorld) -> list[str]:
-    """The gangs that requests are sent to."""
-    document = KINDS["Endpoint"].get(world.ctx, "e")
-    return [one["run"] for route in document.private["routes"]["variants"] for one in route["instances"]]
-
-
-def answer_all(world: FakeWorld, port: int = 9000) -> None:
-    """Every running gang passes its health check; then the machine learns of it."""
-    for number, run in enumerate(world.engine.running()):
-        world.report(run, phase="InService", port=port + 20 * number)
-    world.advance(0.25)
-
-
-def serving(world: FakeWorld, config: str = "c") -> None:
-    world.call("CreateEndpoint", EndpointName="e", EndpointConfigName=config)
-    world.settle()
-    answer_all(world)
-    assert status(world) == "InService"
-
-
-def refusal(world: FakeWorld, operation: str, **members: Any) -> str:
-    with pytest.raises(ApiError) as caught:
-        world.call(operation, EndpointName="e", **members)
-    assert caught.value.code == "ValidationException"
-    return caught.value.message
+from tests.services.sagemaker.endpoint_stage import (
+    answer_all,
+    configure,
+    describe,
+    refusal,
+    routed,
+    serving,
+    status,
+    trouble,
+    variant,
+)
 
 
 def test_an_endpoint_is_creating_until_its_instances_answer(world: FakeWorld) -> None:
@@ -240,136 +185,6 @@ def test_configuration_and_model_may_go_while_the_endpoint_serves(world: FakeWor
     assert len(routed(world)) == 1
 
 
-def test_an_update_switches_all_routes_at_once_and_drains_the_old_fleet(world: FakeWorld) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2", variant(InitialInstanceCount=2))
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2")
-    world.settle()
-    described = describe(world)
-    assert described["EndpointStatus"] == "Updating"
-    assert described["EndpointConfigName"] == "c"
-    pending = described["PendingDeploymentSummary"]
-    assert pending["EndpointConfigName"] == "c2"
-    assert pending["ProductionVariants"][0]["VariantStatus"][0]["Status"] == "Creating"
-    new = [run for run in world.engine.running() if run != old]
-    world.report(new[0], phase="InService", port=9100)
-    world.advance(1)
-    assert routed(world) == [old]
-    world.report(new[1], phase="InService", port=9200)
-    world.advance(1)
-    described = describe(world)
-    assert described["EndpointStatus"] == "InService"
-    assert described["EndpointConfigName"] == "c2"
-    assert "PendingDeploymentSummary" not in described
-    assert set(routed(world)) == set(new)
-    world.advance(1)
-    assert world.engine.stopped == [], "requests of other servers may still be on their way"
-    world.advance(10)
-    assert world.engine.stopped == [old]
-    world.advance(10)
-    assert set(world.engine.gangs) == set(new)
-
-
-def test_an_update_waits_as_its_policy_says(world: FakeWorld) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2")
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2", DeploymentConfig=BAKE)
-    world.settle()
-    answer_all(world)
-    assert routed(world) != [old]
-    world.advance(50)
-    summary = describe(world)["PendingDeploymentSummary"]["ProductionVariants"][0]
-    assert summary["VariantStatus"][0]["Status"] == "Baking"
-    world.advance(51)
-    world.advance(2)
-    assert status(world) == "Updating"
-    assert old in world.engine.running()
-    world.advance(60)
-    described = describe(world)
-    assert described["EndpointStatus"] == "InService"
-    assert described["LastDeploymentConfig"] == BAKE
-    world.advance(10)
-    world.advance(10)
-    assert old not in world.engine.running()
-
-
-def test_a_failed_update_leaves_the_old_fleet_in_service(world: FakeWorld) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2")
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2")
-    world.settle()
-    new = world.engine.running()[1]
-    world.report(new, phase="Exited", exit=1, failure="AlgorithmError: the model is broken")
-    world.engine.states[new] = State.EXITED
-    world.advance(1)
-    described = describe(world)
-    assert described["EndpointStatus"] == "InService"
-    assert described["EndpointConfigName"] == "c"
-    assert "the model is broken" in described["FailureReason"]
-    assert routed(world) == [old]
-    world.advance(20)
-    world.advance(20)
-    assert world.engine.running() == [old]
-    configure(world, "c3")
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c3")
-    world.settle()
-    answer_all(world)
-    assert "FailureReason" not in describe(world)
-
-
-def test_an_update_that_takes_too_long_is_rolled_back(world: FakeWorld) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2")
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2", DeploymentConfig=BAKE)
-    world.settle()
-    world.advance(601)
-    assert status(world) == "InService"
-    assert "MaximumExecutionTimeoutInSeconds" in describe(world)["FailureReason"]
-    assert routed(world) == [old]
-
-
-def test_the_old_fleet_is_watched_during_an_update(world: FakeWorld) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2")
-    world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2")
-    world.settle()
-    world.engine.states[old] = State.LOST
-    world.advance(1)
-    assert routed(world) == []
-    world.advance(1)
-    assert len(world.engine.running()) == 2
-
-
-def test_retained_properties_outlive_an_update(world: FakeWorld) -> None:
-    serving(world)
-    change = {"VariantName": "AllTraffic", "DesiredWeight": 7.0, "DesiredInstanceCount": 2}
-    world.call("UpdateEndpointWeightsAndCapacities", EndpointName="e", DesiredWeightsAndCapacities=[change])
-    world.settle()
-    world.advance(0.25)
-    answer_all(world)
-    configure(world, "c2")
-    excluded = [{"VariantPropertyType": "DesiredWeight"}]
-    assert "RetainAllVariantProperties" in refusal(
-        world, "UpdateEndpoint", EndpointConfigName="c2", ExcludeRetainedVariantProperties=excluded
-    )
-    world.call(
-        "UpdateEndpoint",
-        EndpointName="e",
-        EndpointConfigName="c2",
-        RetainAllVariantProperties=True,
-        ExcludeRetainedVariantProperties=excluded,
-    )
-    world.settle()
-    answer_all(world)
-    after = describe(world)["ProductionVariants"][0]
-    assert (after["DesiredInstanceCount"], after["DesiredWeight"]) == (2, 1.0)
-
-
 def test_weights_count_at_once_and_instances_are_added(world: FakeWorld) -> None:
     serving(world)
     change = {"VariantName": "AllTraffic", "DesiredWeight": 5.0, "DesiredInstanceCount": 3}
@@ -449,62 +264,10 @@ def test_deleting_stops_everything_and_ends_in_could_not_find(world: FakeWorld) 
     assert "Could not find endpoint" in refusal(world, "DeleteEndpoint")
 
 
-def test_only_an_endpoint_in_service_can_be_updated(world: FakeWorld) -> None:
-    world.call("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
-    assert "Cannot update in-progress endpoint" in refusal(world, "UpdateEndpoint", EndpointConfigName="c")
-    change = {"VariantName": "AllTraffic", "DesiredInstanceCount": 2}
-    words = refusal(world, "UpdateEndpointWeightsAndCapacities", DesiredWeightsAndCapacities=[change])
-    assert "Cannot update in-progress endpoint" in words
-
-
 def test_what_does_not_exist_or_exists_already_is_said_in_aws_words(world: FakeWorld) -> None:
     assert "Could not find endpoint configuration" in refusal(world, "CreateEndpoint", EndpointConfigName="none")
     world.call("CreateEndpoint", EndpointName="e", EndpointConfigName="c")
     assert "Cannot create already existing endpoint" in refusal(world, "CreateEndpoint", EndpointConfigName="c")
-
-
-@pytest.mark.parametrize(
-    ("policy", "words"),
-    [
-        ({"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}, "AutoRollbackConfiguration"),
-        (
-            {
-                "RollingUpdatePolicy": {
-                    "MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1},
-                    "WaitIntervalInSeconds": 0,
-                }
-            },
-            "rolling update",
-        ),
-        (
-            {
-                "BlueGreenUpdatePolicy": {
-                    "TrafficRoutingConfiguration": {
-                        "Type": "CANARY",
-                        "WaitIntervalInSeconds": 0,
-                        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
-                    }
-                }
-            },
-            "CANARY",
-        ),
-        (
-            {
-                "BlueGreenUpdatePolicy": {
-                    "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 600},
-                    "MaximumExecutionTimeoutInSeconds": 600,
-                }
-            },
-            "must exceed the waits",
-        ),
-    ],
-)
-def test_policies_that_are_not_built_or_impossible_are_refused(
-    world: FakeWorld, policy: dict[str, Any], words: str
-) -> None:
-    serving(world)
-    configure(world, "c2")
-    assert words in refusal(world, "UpdateEndpoint", EndpointConfigName="c2", DeploymentConfig=policy)
 
 
 def test_endpoints_are_listed_by_status(world: FakeWorld) -> None:
@@ -512,15 +275,6 @@ def test_endpoints_are_listed_by_status(world: FakeWorld) -> None:
     listed = world.call("ListEndpoints", StatusEquals="InService")["Endpoints"]
     assert [entry["EndpointName"] for entry in listed] == ["e"]
     assert world.call("ListEndpoints", StatusEquals="Failed")["Endpoints"] == []
-
-
-def trouble(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nothing can be launched, and that is no container's doing."""
-
-    def launch(_gang: object) -> bool:
-        raise OSError("the folder of runs cannot be written")
-
-    monkeypatch.setattr(world.engine, "launch", launch)
 
 
 def test_an_endpoint_that_cannot_be_launched_fails_and_can_be_deleted(
@@ -535,18 +289,3 @@ def test_an_endpoint_that_cannot_be_launched_fails_and_can_be_deleted(
     world.call("DeleteEndpoint", EndpointName="e")
     world.advance(10)
     assert world.call("ListEndpoints")["Endpoints"] == []
-
-
-def test_an_update_that_cannot_be_launched_is_rolled_back(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    serving(world)
-    (old,) = world.engine.running()
-    configure(world, "c2")
-    with monkeypatch.context() as patched:
-        trouble(world, patched)
-        world.call("UpdateEndpoint", EndpointName="e", EndpointConfigName="c2")
-        for _ in range(200):
-            world.advance(1)
-    described = describe(world)
-    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", "c")
-    assert "the folder of runs cannot be written" in described["FailureReason"]
-    assert routed(world) == [old]
