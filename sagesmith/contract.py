@@ -118,6 +118,8 @@ class AgentPaper(TypedDict):
     host: str  # "algo-1"
     hosts: list[str]  # sorted
     command: list[str]  # what runs, e.g. [python, -m, sagesmith.container, train, kmeans]; "--base DIR" is appended
+    own_entrypoint: NotRequired[bool]  # the command is the user's: nothing is appended, it finds its folder at /opt/ml
+    instance_type: NotRequired[str]
     environment: dict[str, str]
     cores: int  # processors this host may use: becomes OMP_NUM_THREADS
     hyperparameters: NotRequired[dict[str, str]]
@@ -168,6 +170,9 @@ def write_private(path: Path, content: str) -> None:
     partial.replace(path)
 
 
-def resource_config(host: str, hosts: list[str], interface: str = "lo") -> Mapping[str, Any]:
+def resource_config(
+    host: str, hosts: list[str], instance_type: str | None = None, interface: str = "lo"
+) -> Mapping[str, Any]:
     """The content of resourceconfig.json."""
-    return {"current_host": host, "hosts": sorted(hosts), "network_interface_name": interface}
+    known = {} if instance_type is None else {"current_instance_type": instance_type}
+    return {"current_host": host, **known, "hosts": sorted(hosts), "network_interface_name": interface}

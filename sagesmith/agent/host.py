@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from sagesmith.agent import namespace
 from sagesmith.agent.connection import Server
 from sagesmith.agent.failures import JobFailed, Stopped
 from sagesmith.agent.log_shipping import LogShipper
@@ -84,10 +85,16 @@ class Host:
         self.wake.set()
 
     def start(self, arguments: list[str], variables: Mapping[str, str] | None = None) -> JobProcess:
-        """Starts the job's command; its output becomes log lines and metrics. Call it from the main thread."""
+        """Starts the job's command; its output becomes log lines and metrics. Call it from the main thread.
+
+        Raises:
+            JobFailed: the command needs /opt/ml, which this host cannot give it.
+            OSError: it cannot be run.
+        """
+        command, environ = self._command(arguments, variables)
         process = JobProcess(
-            [*self.paper["command"], "--base", str(self.folder.base), *arguments],
-            environment(self.paper, self.folder, variables),
+            command,
+            environ,
             self.home,
             self.folder.base,
             self.spool,
@@ -97,6 +104,14 @@ class Host:
         self._ship()
         self._sampler.start(process.session)
         return process
+
+    def _command(self, arguments: list[str], extra: Mapping[str, str] | None) -> tuple[list[str], dict[str, str]]:
+        """What to run, and its environment."""
+        if not self.paper.get("own_entrypoint"):
+            command = [*self.paper["command"], "--base", str(self.folder.base), *arguments]
+            return command, environment(self.paper, self.folder, extra)
+        environ = environment(self.paper, JobFolder(namespace.OPT_ML), extra)
+        return namespace.at_opt_ml(self.folder.base, self.paper["command"]), environ | namespace.variables(environ)
 
     def _ship(self) -> None:
         if not self._started:  # after the job's start, which nothing should hold up

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -119,6 +120,16 @@ class JobProcess:
         self._ended.wait(grace)
         return self.end()
 
+    def stop_all(self, grace: float) -> int:
+        """As `stop`, but SIGTERM goes to the whole session, which has `grace` seconds: a shell would not pass it on."""
+        deadline = time.monotonic() + grace
+        for process in self.session():
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        while time.monotonic() < deadline and any(map(_alive, self.session())):
+            time.sleep(0.05)  # the children of a shell that has ended are not ours to wait for
+        return self.end()
+
     def end(self) -> int:
         """Kills what is left of the session and returns the exit status (negative: the signal that killed it)."""
         for process in self.session():
@@ -131,6 +142,13 @@ class JobProcess:
     def session(self) -> list[psutil.Process]:
         """The processes of the job's session that are alive."""
         return session_of(self.pid)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def session_of(sid: int) -> list[psutil.Process]:

@@ -29,7 +29,7 @@ def write_configuration(paper: AgentPaper, folder: JobFolder) -> list[Channel]:
     files = {
         folder.hyperparameters: paper.get("hyperparameters", {}),
         folder.input_data_config: {channel.name: channel.settings for channel in channels},
-        folder.resource_config: resource_config(paper["host"], paper["hosts"]),
+        folder.resource_config: resource_config(paper["host"], paper["hosts"], paper.get("instance_type")),
     }
     if "checkpoint" in paper:
         local = str(checkpoint_folder(paper, folder))

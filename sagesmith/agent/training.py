@@ -73,7 +73,8 @@ def _train(
         host.wake.clear()
     if process.running():
         host.reporter.enter("Stopping")
-        return Outcome(process.stop(host.paper["stop_grace"]), stopped=True)
+        stop = process.stop_all if host.paper.get("own_entrypoint") else process.stop
+        return Outcome(stop(host.paper["stop_grace"]), stopped=True)
     code = process.end()
     starved = next((feeder.failure for feeder in feeders if feeder.failure), "")
     if starved:

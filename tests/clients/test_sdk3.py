@@ -40,8 +40,12 @@ def test_a_failed_job_raises_with_its_reason(seen: dict[str, Any]) -> None:
     assert "Final Resource State: Failed. Failure Reason: ClientError: Hyperparameter num_round" in seen["failed"]
 
 
-def test_the_trainers_own_entrypoint_is_refused_by_name(seen: dict[str, Any]) -> None:
-    assert "AlgorithmSpecification.ContainerEntrypoint asks for a command of your own" in seen["script"]
+def test_model_trainer_runs_source_code(seen: dict[str, Any]) -> None:
+    script = seen["script"]
+    assert script["status"] == "Completed"
+    assert script["model"]["train"] == "/opt/ml/input/data/train"
+    assert script["model"]["rows"] == 400
+    assert script["model"]["arguments"] == ["--objective", "binary:logistic", "--rounds", "3"]
 
 
 def test_typed_resources_are_created_waited_for_invoked_and_deleted(seen: dict[str, Any]) -> None:

@@ -101,6 +101,16 @@ def test_own_metric_definitions_come_before_the_algorithms(stage: Stage) -> None
     assert len(stage.describe()["AlgorithmSpecification"]["MetricDefinitions"]) == 2
 
 
+def test_a_command_of_the_users_own_is_shown_and_handed_to_the_agents(stage: Stage) -> None:
+    own = {"ContainerEntrypoint": ["/bin/bash"], "ContainerArguments": ["-c", "echo here"]}
+    stage.create(AlgorithmSpecification=own)
+    stage.drain()
+    paper = stage.engine.gangs[stage.engine.launches[0]].papers[0]
+    assert (paper["command"], paper["own_entrypoint"]) == (["/bin/bash", "-c", "echo here"], True)
+    assert paper["instance_type"] == stage.describe()["ResourceConfig"]["InstanceType"]
+    assert own.items() <= stage.describe()["AlgorithmSpecification"].items()
+
+
 def test_the_agents_are_told_everything(stage: Stage) -> None:
     stage.create(
         ResourceConfig={"InstanceCount": 2},

@@ -29,7 +29,10 @@ def refused(stage: Stage, text: str, **changes: Any) -> None:
     [
         ("lda, sagemaker-xgboost, xgboost", {"AlgorithmSpecification": {"TrainingImage": "a/pytorch-training:2"}}),
         ("AlgorithmName", {"AlgorithmSpecification": {"AlgorithmName": "mine"}}),
-        ("ContainerEntrypoint", {"AlgorithmSpecification": {"ContainerEntrypoint": ["sh"]}}),
+        ("ContainerEntrypoint asks for a command of your own in 'x/lda:1', but lda is a built-in algorithm", {
+            "AlgorithmSpecification": {"TrainingImage": "x/lda:1", "ContainerEntrypoint": ["sh"]}}),
+        ("ContainerArguments goes with ContainerEntrypoint", {
+            "AlgorithmSpecification": {"ContainerArguments": ["-x"]}}),
         ("TrainingImage is required", {"AlgorithmSpecification": {"TrainingImage": ""}}),
         ("AlgorithmSpecification is required", {"AlgorithmSpecification": None}),
         ("more than once", {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "m", "Regex": "x"}] * 2}}),

@@ -27,8 +27,6 @@ _UNBUILT = {
 }
 _UNBUILT_IN_ALGORITHM = {
     "AlgorithmName": "an algorithm resource instead of an image",
-    "ContainerEntrypoint": "a command of your own in the image",
-    "ContainerArguments": "a command of your own in the image",
 }
 _UNBUILT_IN_RESOURCES = {
     "InstanceGroups": "a heterogeneous cluster",
@@ -102,6 +100,7 @@ def _algorithm(request: Mapping[str, Any], ctx: Context) -> Specification:
             f"It runs the images of these repositories, in any account and region: {known}."
         )
     _check_script_mode(request.get("HyperParameters", {}), image, algorithm)
+    _check_entrypoint(specification, image, algorithm)
     _check_metric_names(specification.get("MetricDefinitions", ()))
     return algorithm
 
@@ -115,6 +114,19 @@ def _check_script_mode(hyperparameters: Mapping[str, str], image: str, algorithm
         )
     if given == [_CODE]:
         raise validation_error(f"HyperParameters.{_CODE} goes with {_PROGRAM}, which names the script to run.")
+
+
+def _check_entrypoint(specification: Mapping[str, Any], image: str, algorithm: Specification) -> None:
+    given = [name for name in ("ContainerEntrypoint", "ContainerArguments") if specification.get(name)]
+    if given and not algorithm.get("framework"):
+        raise validation_error(
+            f"AlgorithmSpecification.{given[0]} asks for a command of your own in {image!r}, "
+            f"but {algorithm['name']} is a built-in algorithm; only framework images run commands."
+        )
+    if given == ["ContainerArguments"]:
+        raise validation_error(
+            "AlgorithmSpecification.ContainerArguments goes with ContainerEntrypoint, which names the command to run."
+        )
 
 
 def _check_metric_names(definitions: Any) -> None:

@@ -34,7 +34,11 @@ def gang_of(document: Document, ctx: Context) -> Gang:
 def _paper(document: Document, host: str, hosts: list[str], ctx: Context) -> AgentPaper:
     body, run = document.body, document.private["run"]
     specification, output = body["AlgorithmSpecification"], body["OutputDataConfig"]
+    entrypoint = specification.get("ContainerEntrypoint")
     repository = Image.parse(specification["TrainingImage"]).repository
+    command = [sys.executable, "-m", "sagesmith.container", "train", repository]
+    if entrypoint:
+        command = [*entrypoint, *specification.get("ContainerArguments", ())]
     access_key, secret_key = ctx.world.agent_key
     paper = AgentPaper(
         run=run,
@@ -45,7 +49,8 @@ def _paper(document: Document, host: str, hosts: list[str], ctx: Context) -> Age
         account=document.account,
         host=host,
         hosts=hosts,
-        command=[sys.executable, "-m", "sagesmith.container", "train", repository],
+        command=command,
+        instance_type=body["ResourceConfig"]["InstanceType"],
         environment=_environment(document),
         cores=cores_of(body["ResourceConfig"]["InstanceType"]),
         hyperparameters=body["HyperParameters"],
@@ -63,6 +68,8 @@ def _paper(document: Document, host: str, hosts: list[str], ctx: Context) -> Age
         access_key=access_key,
         secret_key=secret_key,
     )
+    if entrypoint:
+        paper["own_entrypoint"] = True
     if "CheckpointConfig" in body:
         paper["checkpoint"] = {"LocalPath": CHECKPOINTS, **body["CheckpointConfig"]}
     return paper
