@@ -136,7 +136,9 @@ def _start(config: Config, environment: dict[str, str], module: str) -> tuple[su
             stderr=log,
         )
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and started.poll() is None:
+    ended = False
+    while time.monotonic() < deadline and not ended:
+        ended = started.poll() is not None  # asked before the file: one that was killed as soon as it listened has one
         with suppress(FileNotFoundError):  # it is written whole, once the server listens
             address = config.address_file.read_text("utf-8").strip()
             return started, address
