@@ -246,7 +246,7 @@ async def _read(receive: Receive, incoming: Incoming, limit: int) -> bytes:
         ApiError: 413, once more than `limit` bytes are announced or have come.
     """
     announced = incoming.headers.get("content-length", "0")
-    if len(announced) > 12 or not announced.isdigit() or int(announced) > limit:
+    if len(announced) > 12 or not (announced.isascii() and announced.isdigit()) or int(announced) > limit:
         raise _too_large(limit)
     message = await receive()
     content: bytes = message.get("body", b"")

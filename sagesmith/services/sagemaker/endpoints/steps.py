@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from sagesmith.core.events import on
 from sagesmith.core.machine import Machine, Move
+from sagesmith.services import routes
 from sagesmith.services.sagemaker.endpoints import fleet, policy
 from sagesmith.services.sagemaker.endpoints.record import Deployment, Instance, Private, Retiring
 
@@ -181,6 +183,12 @@ def everything_retired(document: Document, ctx: Context) -> dict[str, Any]:
         "routes": {"variants": []},
         "retiring": waiting + fleet.retire(runs, ctx.now),
     }
+
+
+@on("Endpoint", "InService")
+def tell_the_runtime(document: Document, ctx: Context) -> None:
+    """A client that sees InService may count on the new fleet: this server's next request reads the routes anew."""
+    ctx.world.database.after_commit(lambda: routes.forget(ctx, document.name))
 
 
 machine = Machine(
