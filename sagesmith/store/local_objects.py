@@ -118,7 +118,10 @@ class LocalObjects:
                 "tags": dict(info.tags),
             }
             for _ in range(_TRIES):
-                self._make_folders(folder, bucket, key)
+                with contextlib.suppress(
+                    *_MOVED
+                ):  # others may take away a folder, or what stood in its place, any time
+                    self._make_folders(folder, bucket, key)
                 with self._lock(bucket, key), contextlib.suppress(*_MOVED):
                     self._check(bucket, key, if_match, if_absent)
                     self._publish(bucket, key, temporary, entry)

@@ -216,20 +216,20 @@ def check_replacement(objects: Objects) -> None:
             future.result()
 
 
-def check_neighbours(objects: Objects) -> None:
+def check_neighbours(objects: Objects, bucket: str = BUCKET) -> None:
     """Threads that write and delete `a`, `a/b` and `a/b/c` at the same time do not disturb each other."""
 
     def churn(key: str) -> None:
         for number in range(10):
-            objects.put(BUCKET, key, str(number).encode())
-            assert objects.get(BUCKET, key) == str(number).encode()
-            objects.delete(BUCKET, key)
-        objects.put(BUCKET, key, b"last")
+            objects.put(bucket, key, str(number).encode())
+            assert objects.get(bucket, key) == str(number).encode()
+            objects.delete(bucket, key)
+        objects.put(bucket, key, b"last")
 
     keys = ["a", "a/b", "a/b/c", "a/b/d"]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(churn, keys))
-    assert [(info.key, objects.get(BUCKET, info.key)) for info in objects.list(BUCKET)] == [(k, b"last") for k in keys]
+    assert [(info.key, objects.get(bucket, info.key)) for info in objects.list(bucket)] == [(k, b"last") for k in keys]
 
 
 CHECKS: list[Callable[[Objects], None]] = [
