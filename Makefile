@@ -54,6 +54,7 @@ docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.test  ## Run the comparisons in benchmarks/ (peers that are not installed are skipped, saying so)
+	@$(BIN)/python -m pip $(PIP) --group bench
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove the environments and build products

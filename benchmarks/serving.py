@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -95,7 +96,11 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
     return [
         Contestant("sagesmith endpoint", _endpoint, "/endpoints/rows/invocations", ready=True),
         Contestant("sagesmith container", _container),
-        Contestant("bare Starlette", lambda bench, port: _uvicorn(port)),
+        Contestant(
+            "bare Starlette",
+            lambda bench, port: _uvicorn(port),
+            missing="" if importlib.util.find_spec("starlette") else "starlette is not installed: `make bench` does it",
+        ),
         Contestant(
             "MLflow models serve",
             lambda bench, port: _mlflow(Path(options.mlflow), bench, port),
