@@ -134,7 +134,11 @@ def hyperparameters_page(algorithm: type[Algorithm]) -> str:
 def _hyperparameter(parameter: Hyperparameter) -> Sequence[str]:
     names = ", ".join(f"`{name}`" for name in (parameter.name, *parameter.aliases))
     default = (
-        "required" if parameter.required else "" if parameter.default is None else f"`{_plain(parameter.default)}`"
+        "required"
+        if parameter.required or parameter.inferred
+        else ""
+        if parameter.default is None
+        else f"`{_plain(parameter.default)}`"
     )
     allowed = ", ".join(f"`{choice}`" for choice in parameter.choices) or parameter.interval
     return names, parameter.type_name, default, allowed, _tunable(parameter.tunable), parameter.doc

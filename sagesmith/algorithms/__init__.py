@@ -21,7 +21,18 @@ from sagesmith.algorithms.base import Algorithm
 
 # The interface itself and what algorithms share: modules here that are no algorithm and need not be looked into.
 _INTERFACE = frozenset(
-    {"arrays", "base", "declarations", "estimator", "hyperparameters", "nets", "responding", "run", "scikit"}
+    {
+        "arrays",
+        "base",
+        "declarations",
+        "estimator",
+        "first_party",
+        "hyperparameters",
+        "nets",
+        "responding",
+        "run",
+        "scikit",
+    }
 )
 
 

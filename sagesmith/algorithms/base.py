@@ -12,6 +12,7 @@ algorithms must take a moment.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -176,25 +177,34 @@ class Streaming(Algorithm):
         """Passes over the data."""
         return 1
 
-    def batch_rows(self) -> int | None:
-        """Rows of one update; None: as the channel likes."""
-        return None
+    def batches(self, channel: Channel) -> Iterable[Batch]:
+        """One pass over the channel, in batches of one update each."""
+        return channel.batches()
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         self.begin(run)
         for epoch in range(self.epochs()):
-            for batch in channels["train"].batches(self.batch_rows()):
+            started, rows = time.monotonic(), 0
+            for batch in self.batches(channels["train"]):
                 self.update(batch)
+                rows += len(batch)
                 if run.stopping:
                     break
-            if len(run.hosts) > 1:
-                self.merge(run.gather(self.state()))
+            stopping = self._meet(run)
             self.evaluate(channels, run, epoch)
-            run.progress(epoch + 1, self.epochs())
-            if run.stopping:
+            run.progress(epoch + 1, self.epochs(), rows / max(1e-9, time.monotonic() - started))
+            if stopping:
                 break
         self.finish(run)
         self.evaluate(channels, run, None)
+
+    def _meet(self, run: Run) -> bool:
+        """Merges the states of all hosts, and tells whether one of them was asked to stop: then all do."""
+        if len(run.hosts) == 1:
+            return run.stopping
+        parts = run.gather(bytes([run.stopping]) + self.state())
+        self.merge(part[1:] for part in parts)
+        return any(part[0] for part in parts)
 
 
 def _listed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Hyperparameter:
     aliases: tuple[str, ...] = ()
     tunable: Tunable | None = None
     check: Callable[[Any], str | None] | None = None  # a further test: what is allowed, when the value is not
+    inferred: bool = False  # a job must give it; in Python and on the command line the data tell
 
     @property
     def required(self) -> bool:
@@ -106,8 +107,8 @@ class Hyperparameter:
     def specification(self) -> dict[str, Any]:
         """The declaration as JSON: what `sagesmith algorithms --json` prints and the server validates with."""
         result: dict[str, Any] = {"name": self.name, "type": self.type_name, "description": self.doc}
-        result["required"] = self.required
-        if not self.required:
+        result["required"] = self.required or self.inferred
+        if not result["required"]:
             result["default"] = self.default
         for key in ("ge", "gt", "le", "lt"):
             if getattr(self, key) is not None:
@@ -142,15 +143,18 @@ def hp(
     aliases: Sequence[str] = (),
     tunable: Tunable | None = None,
     check: Callable[[Any], str | None] | None = None,
+    inferred: bool = False,
 ) -> Any:
     """Declares a hyperparameter in the body of an Algorithm: `k: int = hp("number of clusters", ge=2)`.
 
     The annotation is its type: int, float, bool, str, list[...], dict[...], Literal[...], and unions of them
     (`int | Literal["auto"]`). `None` as the default means "not given". `name` is SageMaker's own spelling where
     Python cannot spell it (`lambda`, `_kfold`). `check(value)` returns what is allowed when the value is not.
+    `inferred`, with the default None: a job must give it, as in SageMaker, while a Python caller or `sagesmith train`
+    may leave it to the data (`feature_dim`).
     """
     options = {"default": default, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": tuple(choices), "name": name}
-    options |= {"aliases": tuple(aliases), "tunable": tunable, "check": check}
+    options |= {"aliases": tuple(aliases), "tunable": tunable, "check": check, "inferred": inferred}
     return Declaration(doc, options)
 
 

@@ -73,6 +73,9 @@ def configure(algorithm: type[Algorithm], given: Mapping[str, str], source: Path
     for name in sorted(set(given) & ignored):
         logger.info("Hyperparameter %s is taken for compatibility and has no effect", name)
     try:
+        for parameter in algorithm.hyperparameters.values():
+            if parameter.inferred and not {parameter.name, *parameter.aliases} & used.keys():
+                raise HyperparameterError(f"Missing required hyperparameter: {parameter.name}")
         return algorithm.from_strings(used)
     except HyperparameterError as error:
         # SageMaker's own images call this an AlgorithmError, its XGBoost image the client's.
