@@ -58,7 +58,8 @@ class FirstParty(Algorithm):
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ARRAYS).open("wb") as file:
-            np.savez(file, **self.arrays())
+            arrays: Any = self.arrays()
+            np.savez(file, **arrays)
         document = {"algorithm": self.name, "version": VERSION}
         document |= {"hyperparameters": dict(self.settings), **self.facts()}
         (folder / DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
@@ -120,21 +121,22 @@ def check_width(batch: Batch, width: int | None, where: str) -> None:
 
 def check_finite(batch: Batch, where: str, before: int = 0) -> None:
     """Raises DataError for NaN or infinity among the features; rows are counted from `before`."""
-    values = batch.features.data if batch.is_sparse else batch.features
+    features: Any = batch.features
+    values = features.data if batch.is_sparse else features
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(values)):  # one pass at memory speed; a sum that overflows is looked at closely
             return
     bad = np.argwhere(~np.isfinite(values))
     if not len(bad):
         return
-    if batch.is_sparse:
-        at = int(bad[0, 0])
-        row, column = int(np.searchsorted(batch.features.indptr, at, "right")) - 1, int(batch.features.indices[at])
-        value = values[at]
-    else:
-        row, column = int(bad[0, 0]), int(bad[0, 1])
-        value = values[row, column]
-    raise DataError(f"{where}: row {before + row}, column {column} is {value}; only finite numbers can be used")
+    at = tuple(int(index) for index in bad[0])
+    row, column = at if len(at) == 2 else _place(features, at[0])
+    raise DataError(f"{where}: row {before + row}, column {column} is {values[at]}; only finite numbers can be used")
+
+
+def _place(features: Any, at: int) -> tuple[int, int]:
+    """Row and column of the entry `at` of a CSR matrix."""
+    return int(np.searchsorted(features.indptr, at, "right")) - 1, int(features.indices[at])
 
 
 def check_labels(batch: Batch, where: str, allowed: Collection[float] | None = None, before: int = 0) -> np.ndarray:
