@@ -59,7 +59,11 @@ class Database:
             raise ValueError(f"database {url!r} lives in memory; state must survive the server, so name a file")
         self._writer = threading.Lock()
         self.engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_size=16, pool_pre_ping=True)
-        self.secret = _prepare(self)  # the same for every server that shares the database
+        try:
+            self.secret = _prepare(self)  # the same for every server that shares the database
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
