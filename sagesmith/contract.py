@@ -137,6 +137,7 @@ class AgentPaper(TypedDict):
     log_stream: str
     stop_grace: float
     reports: str  # s3://…/ prefix; the agent writes <host>.json there, and beside itself
+    objects: NotRequired[str]  # the folder of the server's objects, where they are plain files (store/local_objects.py)
     address_file: str  # holds the server's URL; read again whenever the server does not answer
     access_key: str
     secret_key: str

@@ -208,7 +208,7 @@ def _world(config: Config, keys: Keys, stack: ExitStack) -> World:
 
 def _objects(config: Config) -> Objects:
     """Plain files below the data folder, or another S3 server with the credentials that the environment gives."""
-    folder = config.data / "s3"
+    folder = config.objects
     _clear(folder / ".tmp")
     if config.s3_endpoint:
         return RemoteObjects(config.s3_endpoint, folder / ".tmp", config.region)

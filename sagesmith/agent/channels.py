@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -23,6 +24,12 @@ class Source(NamedTuple):
 
     uri: S3Uri
     path: str  # relative, with forward slashes; never leaves the folder
+    etag: str = ""  # without quotes, and the size in bytes, of the version that was listed; "" when none was
+    size: int = 0
+
+    def below(self, folder: Path) -> Path:
+        """Its place in a channel's folder."""
+        return folder.joinpath(*(part for part in self.path.split("/") if part))
 
 
 @dataclass(frozen=True)
@@ -132,10 +139,15 @@ def share(channel: Channel, found: list[Any], host: str, hosts: list[str]) -> li
 
 def list_keys(server: Server, bucket: str, prefix: str) -> Iterator[str]:
     """All keys that start with `prefix`, in UTF-8 order, folder markers left out."""
+    return (entry["Key"] for entry in list_objects(server, bucket, prefix))
+
+
+def list_objects(server: Server, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """As `list_keys`, but whole entries of the listing: Key, ETag, Size."""
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
     while True:
         page = server.call("s3", "list_objects_v2", **request)
-        yield from (entry["Key"] for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
+        yield from (entry for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
@@ -151,8 +163,9 @@ def below(prefix: str, key: str) -> str:
 
 def _prefix_sources(channel: Channel, server: Server) -> Iterator[Source]:
     bucket, prefix = channel.uri
-    for key in list_keys(server, bucket, prefix):
-        yield Source(S3Uri(bucket, key), below(prefix, key))
+    for entry in list_objects(server, bucket, prefix):
+        key, etag = entry["Key"], entry.get("ETag", "").strip('"')
+        yield Source(S3Uri(bucket, key), below(prefix, key), etag, entry.get("Size", 0))
 
 
 def read_object(channel: Channel, server: Server, uri: S3Uri) -> bytes:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,19 @@ class Host:
         self.stopping.set()
         self.wake.set()
 
-    def start(self, arguments: list[str], variables: Mapping[str, str] | None = None) -> JobProcess:
+    def start(
+        self, arguments: list[str], variables: Mapping[str, str] | None = None, read_only: Sequence[Path] = ()
+    ) -> JobProcess:
         """Starts the job's command; its output becomes log lines and metrics. Call it from the main thread.
+
+        Args:
+            read_only: folders that the job cannot write to.
 
         Raises:
             JobFailed: the command needs /opt/ml, which this host cannot give it.
             OSError: it cannot be run.
         """
-        command, environ = self._command(arguments, variables)
+        command, environ = self._command(arguments, variables, read_only)
         process = JobProcess(
             command,
             environ,
@@ -105,13 +110,16 @@ class Host:
         self._sampler.start(process.session)
         return process
 
-    def _command(self, arguments: list[str], extra: Mapping[str, str] | None) -> tuple[list[str], dict[str, str]]:
+    def _command(
+        self, arguments: list[str], extra: Mapping[str, str] | None, read_only: Sequence[Path]
+    ) -> tuple[list[str], dict[str, str]]:
         """What to run, and its environment."""
         if not self.paper.get("own_entrypoint"):
             command = [*self.paper["command"], "--base", str(self.folder.base), *arguments]
-            return command, environment(self.paper, self.folder, extra)
+            return namespace.protected(read_only, command), environment(self.paper, self.folder, extra)
         environ = environment(self.paper, JobFolder(namespace.OPT_ML), extra)
-        return namespace.at_opt_ml(self.folder.base, self.paper["command"]), environ | namespace.variables(environ)
+        command = namespace.at_opt_ml(self.folder.base, self.paper["command"], read_only)
+        return command, environ | namespace.variables(environ)
 
     def _ship(self) -> None:
         if not self._started:  # after the job's start, which nothing should hold up

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sagesmith.agent.channels import Channel, Source, below, list_keys, read_channels, sources
 from sagesmith.agent.connection import Server, refusal
 from sagesmith.agent.failures import JobFailed, Stopped
+from sagesmith.agent.fast_files import FastFiles
 from sagesmith.agent.pipes import PipeFeeder, read_chunks
 from sagesmith.archives import ArchiveError, unpack
 from sagesmith.contract import AgentPaper, JobFolder, resource_config
@@ -53,28 +55,38 @@ def checkpoint_folder(paper: AgentPaper, folder: JobFolder) -> Path:
     return path
 
 
+class Staged(NamedTuple):
+    """What the job needs besides its files: feeders to be started with it, folders that it must not write to."""
+
+    feeders: list[PipeFeeder]
+    read_only: list[Path]
+
+
 def stage_channels(
     channels: Iterable[Channel], paper: AgentPaper, folder: JobFolder, server: Server, say: Callable[[str], None]
-) -> list[PipeFeeder]:
-    """Copies File channels, and prepares the feeders of Pipe channels (to be started with the job).
+) -> Staged:
+    """Copies File channels, links FastFile ones where it can, and prepares the feeders of Pipe channels.
 
     Raises:
         JobFailed: data that is missing or cannot be laid out, worded as FailureReason.
         Stopped: the agent was asked to stop meanwhile.
     """
     feeders = []
+    fast_files = FastFiles(paper, say, server.stopping.is_set)
+    checkpoints = checkpoint_folder(paper, folder) if "checkpoint" in paper else None
     for channel in channels:
         if channel.mode == "Pipe":
             feeders.append(PipeFeeder(channel, server, paper, folder))
             continue
-        if channel.mode == "FastFile":
-            say(f"Channel '{channel.name}': this host cannot mount FastFile; its files are copied before training.")
         found = sources(channel, server, paper["host"], paper["hosts"])
+        into = folder.channel(channel.name)
         try:
-            download(server, found, folder.channel(channel.name))
+            if channel.mode == "FastFile":
+                found = fast_files.lay(channel, found, into, checkpoints)
+            download(server, found, into)
         except (ClientError, BotoCoreError, OSError) as error:
             raise channel.failed(refusal(error)) from None
-    return feeders
+    return Staged(feeders, fast_files.read_only)
 
 
 def download(server: Server, found: list[Source], into: Path) -> None:
@@ -98,8 +110,9 @@ def download(server: Server, found: list[Source], into: Path) -> None:
 
 
 def _copy(server: Server, source: Source, into: Path) -> None:
-    path = into.joinpath(*(part for part in source.path.split("/") if part))
+    path = source.below(into)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # never written in place: what is there may be a link to something else
     with path.open("wb") as file:
         for chunk in read_chunks(server, source.uri):
             if server.stopping.is_set():

@@ -8,10 +8,10 @@ import shutil
 from sagesmith.agent.checkpoints import Checkpoints
 from sagesmith.agent.failures import JobFailed, Stopped
 from sagesmith.agent.host import Host, Outcome
-from sagesmith.agent.pipes import PipeFeeder
 from sagesmith.agent.process import ending
 from sagesmith.agent.rendezvous import meet
 from sagesmith.agent.staging_in import (
+    Staged,
     checkpoint_folder,
     stage_channels,
     stage_code,
@@ -38,8 +38,8 @@ def run(host: Host) -> Outcome:
     checkpoints = _restored(host)
     stage_models(paper, folder, host.server)
     stage_code(paper, folder, host.server)
-    feeders = stage_channels(channels, paper, folder, host.server, host.spool.say)
-    outcome = _train(host, feeders, meet(paper, host.server), checkpoints)
+    staged = stage_channels(channels, paper, folder, host.server, host.spool.say)
+    outcome = _train(host, staged, meet(paper, host.server), checkpoints)
     host.reporter.enter("Uploading")
     return _upload(host, outcome, checkpoints)
 
@@ -53,18 +53,16 @@ def _restored(host: Host) -> Checkpoints | None:
     return checkpoints
 
 
-def _train(
-    host: Host, feeders: list[PipeFeeder], variables: dict[str, str], checkpoints: Checkpoints | None
-) -> Outcome:
+def _train(host: Host, staged: Staged, variables: dict[str, str], checkpoints: Checkpoints | None) -> Outcome:
     if host.stopping.is_set():
         raise Stopped
     host.wake.clear()
     try:
-        process = host.start([], variables)
+        process = host.start([], variables, staged.read_only)
     except OSError as error:
         raise JobFailed(f"ClientError: the training command cannot be run: {error}") from None
     host.reporter.enter("Training")
-    for feeder in feeders:
+    for feeder in staged.feeders:
         feeder.start()
     if checkpoints is not None:
         checkpoints.start()
@@ -76,7 +74,7 @@ def _train(
         stop = process.stop_all if host.paper.get("own_entrypoint") else process.stop
         return Outcome(stop(host.paper["stop_grace"]), stopped=True)
     code = process.end()
-    starved = next((feeder.failure for feeder in feeders if feeder.failure), "")
+    starved = next((feeder.failure for feeder in staged.feeders if feeder.failure), "")
     if starved:
         return Outcome(code, starved)
     return Outcome(code, failure_text(host.folder, code) if code else "")

@@ -52,8 +52,9 @@ class Algorithm(Estimator):
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         """Learns from `channels["train"]` (and others), leaving what it learnt in attributes that end in `_`.
 
-        Called with validated hyperparameters on every host of the gang. Raises DataError or ValueError for data that
-        cannot be trained on; whatever else it raises is reported as an algorithm error.
+        Called with validated hyperparameters on every host of the gang; never writes to a channel's files, which may
+        be the objects themselves (FastFile). Raises DataError or ValueError for data that cannot be trained on;
+        whatever else it raises is reported as an algorithm error.
         """
         raise NotImplementedError
 

@@ -46,6 +46,11 @@ class Config:
         return self.data / "runs"
 
     @property
+    def objects(self) -> Path:
+        """Buckets and objects as plain files; with `s3_endpoint` only what is on its way."""
+        return self.data / "s3"
+
+    @property
     def address_file(self) -> Path:
         """Where a running server writes its URL, so that agents find it again after a restart."""
         return self.data / "address"

@@ -277,6 +277,8 @@ class LocalEngine:
 
     def _reap(self) -> None:
         """Takes the exit statuses of our children from the kernel; exit.json says what matters."""
+        if self._nursery is not None:
+            self._nursery.tend()
         for pid in list(self._children):
             try:
                 ended = os.waitpid(pid, os.WNOHANG)[0] != 0

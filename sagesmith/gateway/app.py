@@ -22,7 +22,7 @@ from typing import Any
 
 from sagesmith.core.operation import ApiError, Body, Context, Operation, World
 from sagesmith.core.validate import validate
-from sagesmith.gateway import answers, health, route, sigv4
+from sagesmith.gateway import answers, health, route, s3_route, sigv4
 from sagesmith.gateway.access_log import AccessLog
 from sagesmith.gateway.authority import NOBODY, Authority, Principal
 from sagesmith.gateway.aws_chunked import ChunkKey
@@ -30,6 +30,7 @@ from sagesmith.gateway.body import collect, spool
 from sagesmith.gateway.credentials import UNCLAIMED, Claim, Form, claim_of
 from sagesmith.gateway.http import Incoming, Outgoing
 from sagesmith.gateway.keys import Keys
+from sagesmith.gateway.post_object import PostedForm, read_form
 from sagesmith.gateway.protocols import rest_json
 from sagesmith.gateway.request_ids import request_id
 
@@ -68,6 +69,7 @@ class Exchange:
     claim: Claim = UNCLAIMED
     route: route.Route | None = None
     principal: Principal = NOBODY
+    form: PostedForm | None = None  # the request came as an HTML form
     status: int = 0
     error: str = ""
 
@@ -130,6 +132,10 @@ class Gateway:
         exchange.route = route.service_of(incoming, exchange.claim)
         if exchange.route.service == "s3":
             exchange.route = route.operation_of(incoming, exchange.route)
+            assert exchange.route.model is not None
+            if s3_route.is_form(incoming, exchange.route.model.name):
+                await self._receive_form(exchange)
+                return
             self._authenticate(exchange)
             incoming.body = await self._s3_body(exchange)
             return
@@ -139,6 +145,14 @@ class Gateway:
 
     def _authenticate(self, exchange: Exchange) -> None:
         exchange.principal = self.authority.authenticate(exchange.incoming, exchange.claim, exchange.route)
+
+    async def _receive_form(self, exchange: Exchange) -> None:
+        """A form posted to S3: its fields, who signed them and what for, then its file."""
+        incoming = exchange.incoming
+        form = await read_form(incoming, exchange.claim, _chunks(exchange.receive), self.authority)
+        exchange.form, exchange.claim, exchange.principal = form, form.claim, form.principal
+        body = await spool(form.file(), form.claims(), self.scratch, self.world.config.max_body)
+        incoming.body = form.put.body = body
 
     async def _s3_body(self, exchange: Exchange) -> Body | bytes:
         """The body of an S3 request, its digests checked; a stream goes to disk."""
@@ -168,13 +182,14 @@ class Gateway:
         assert found.model is not None
         operation = route.built(found)
         self.authority.permit(exchange.principal, found.model)
-        request = found.wire.parse(exchange.incoming, found.model)
+        form = exchange.form
+        request = found.wire.parse(exchange.incoming if form is None else form.put, found.model)
         if found.model.input_shape is not None:
             code = _SERVICE_CODES.get(found.service, "ValidationException")
             validate(request, found.model.input_shape, code)
         answer = await self._call(operation, request, self._context(exchange))
         outgoing: Outgoing = found.wire.serialise(answer or {}, found.model, exchange.id)
-        return outgoing
+        return outgoing if form is None else form.answer(outgoing)
 
     def _context(self, exchange: Exchange) -> Context:
         config = self.world.config

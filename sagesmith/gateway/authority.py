@@ -65,6 +65,18 @@ class Authority:
         except ApiError as error:
             raise _in_words_of(error, route) from None
 
+    def authenticate_form(self, claim: Claim, policy: str) -> Principal:
+        """Whoever signed the policy of a form that is posted to S3.
+
+        Raises:
+            ApiError: 403.
+        """
+        if not self.required:
+            return self._unchecked(claim)
+        key = self._known(claim, None)
+        sigv4.verify_policy(policy, claim, key)
+        return Principal(key.id, key.role, key.read_only)
+
     def permit(self, principal: Principal, model: OperationModel) -> None:
         """Lets a read-only key call only what changes nothing.
 

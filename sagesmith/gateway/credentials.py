@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from sagesmith.core.operation import ApiError
+from sagesmith.gateway.form_data import missing
 from sagesmith.gateway.http import Incoming
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -19,6 +21,8 @@ class Form(Enum):
     HEADER = "Authorization header"
     QUERY = "presigned URL, version 4"
     QUERY_V2 = "presigned URL, version 2"
+    FORM = "form, version 4"
+    FORM_V2 = "form, version 2"
 
 
 class Claim(NamedTuple):
@@ -124,6 +128,38 @@ def _query_v2_claim(incoming: Incoming) -> Claim:
         moment=query["Expires"],
         token=query.get("x-amz-security-token", ""),
     )
+
+
+def form_claim(fields: Mapping[str, str]) -> Claim:
+    """The claim in the fields of a form that is posted to S3; their names are in lower case.
+
+    Raises:
+        ApiError: half a claim, or one of each version.
+    """
+    v4 = [name for name in ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature") if name in fields]
+    v2 = [name for name in ("awsaccesskeyid", "signature") if name in fields]
+    if v4 and v2:
+        raise _malformed(f"Only one auth mechanism allowed: the form has {v4[0]} and {v2[0]}.", "InvalidArgument")
+    if not v4 and not v2:
+        return UNCLAIMED
+    if "policy" not in fields:
+        raise missing("policy")
+    token = fields.get("x-amz-security-token", "")
+    if v2:
+        for name in ("AWSAccessKeyId", "signature"):
+            if name.lower() not in fields:
+                raise missing(name)
+        return Claim(Form.FORM_V2, fields["awsaccesskeyid"], service="s3", signature=fields["signature"], token=token)
+    for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Signature"):
+        if name.lower() not in fields:
+            raise missing(name)
+    if fields["x-amz-algorithm"] != ALGORITHM:
+        raise _malformed(f"X-Amz-Algorithm only supports {ALGORITHM!r}.", "InvalidArgument")
+    key, date, region, service = _scope(fields["x-amz-credential"])
+    if service != "s3":
+        raise _malformed(f"X-Amz-Credential is for the service {service[:40]!r}, not s3.", "InvalidArgument")
+    signature, moment = fields["x-amz-signature"], fields["x-amz-date"]
+    return Claim(Form.FORM, key, date, region, service, (), signature, moment, "", token)
 
 
 def _scope(credential: str) -> tuple[str, str, str, str]:

@@ -46,13 +46,13 @@ def operation_of(incoming: Incoming) -> str:
     query = dict(incoming.query)
     if incoming.method == "PUT" and ("uploadId" in query) != ("partNumber" in query):
         raise ApiError("InvalidRequest", "A part needs both partNumber and uploadId in the query string.")
-    if incoming.method == "POST" and "multipart/form-data" in incoming.headers.get("content-type", ""):
-        raise ApiError("NotImplemented", "POST of an HTML form (presigned POST) is not implemented by sagesmith.", 501)
     found = [
         route
         for route in _routes().get((incoming.method, level), [])
         if all(query.get(name) == value or (name in query and not value) for name, value in route.markers)
     ]
+    if not found and incoming.method == "POST" and level == "bucket":
+        return _posted(incoming)
     if not found:
         raise ApiError("MethodNotAllowed", f"{incoming.method} is not allowed against this resource.", 405)
     most = max(len(route.markers) for route in found)
@@ -64,6 +64,22 @@ def operation_of(incoming: Incoming) -> str:
         return complete, needs if complete else -needs
 
     return max(found, key=rank).operation
+
+
+def is_form(incoming: Incoming, operation: str) -> bool:
+    """Whether a PutObject has come as an HTML form."""
+    return incoming.method == "POST" and operation == "PutObject"
+
+
+def _posted(incoming: Incoming) -> str:
+    if incoming.headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data":
+        return "PutObject"
+    raise ApiError(
+        "PreconditionFailed",
+        "At least one of the pre-conditions you specified did not hold",
+        412,
+        fields={"Condition": "Bucket POST must be of the enclosure-type multipart/form-data"},
+    )
 
 
 @functools.cache

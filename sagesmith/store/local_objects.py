@@ -40,6 +40,7 @@ from sagesmith.store.objects import (
 from sagesmith.store.sidecars import Entry, Sidecars, identity, sync_folder, write_durably
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+META = ".meta"  # the folder of the sidecars, beside the buckets
 _STALE = 24 * 3600  # seconds after which a temporary file belongs to nobody
 _TRIES = 100  # a rename loses against folders that come and go only while others write; this is far beyond bad luck
 _MOVED = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -53,7 +54,7 @@ class LocalObjects:
         self.root = root
         self.scratch = root / ".tmp"
         self.scratch.mkdir(parents=True, exist_ok=True)
-        self._meta = root / ".meta"
+        self._meta = root / META
         self._sidecars = Sidecars(self._meta)
         self._walk = ObjectWalk()
         self._locks = [threading.Lock() for _ in range(256)]

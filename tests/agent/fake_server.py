@@ -102,9 +102,14 @@ class Handler(BaseHTTPRequestHandler):
         if bucket == "absent":
             return self._error(404, "NoSuchBucket")
         keys = sorted(name[len(bucket) + 1 :] for name in self.fake.objects if name.startswith(bucket + "/"))
-        found = "".join(f"<Contents><Key>{quote(key)}</Key></Contents>" for key in keys if key.startswith(prefix))
+        found = "".join(self._entry(bucket, key) for key in keys if key.startswith(prefix))
         flags = "<IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>"
         self._answer(200, f"<ListBucketResult>{flags}{found}</ListBucketResult>".encode())
+
+    def _entry(self, bucket: str, key: str) -> str:
+        content = self.fake.objects[f"{bucket}/{key}"]
+        etag = f"<ETag>&quot;{hashlib.md5(content).hexdigest()}&quot;</ETag><Size>{len(content)}</Size>"
+        return f"<Contents><Key>{quote(key)}</Key>{etag}</Contents>"
 
     def do_POST(self) -> None:
         target = self.headers.get("X-Amz-Target", "").rpartition(".")[2]

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sagesmith.engines import nursery
 from sagesmith.engines.base import Probe, State
 from sagesmith.engines.local import LocalEngine
 from sagesmith.testing.check_engine import DEAF, FOREVER, check_engine, gang_of, wait_for
@@ -71,6 +72,44 @@ def test_agents_outlive_the_nursery_and_start_without_it(runs, paper):
     assert engine.probe(first.run).state is State.RUNNING
     engine.stop(first.run, 20)
     assert wait_for(engine, first.run, State.EXITED).codes == {"algo-1": 0}
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("noticed_by", ["a look at a gang", "a launch", "a launch that was under way"])
+def test_a_nursery_that_dies_is_replaced(runs, paper, monkeypatch, noticed_by):
+    monkeypatch.setattr(nursery, "PAUSE", 0.0)
+    engine, gang = LocalEngine(runs, nursery=True), gang_of(paper, FOREVER)
+    killed = psutil.Process(engine._nursery.pid)
+    if noticed_by == "a launch that was under way":
+        monkeypatch.setattr(engine._nursery, "_gone", lambda: False)
+    killed.kill()
+    if noticed_by == "a look at a gang":
+        while engine._nursery.pid == killed.pid:  # the kernel needs a moment to end it
+            engine.probe("none")
+    else:
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        assert engine.launch(gang_of(paper, ""))
+        monkeypatch.undo()
+    assert engine._nursery.pid != killed.pid
+    assert not killed.is_running()
+    assert engine.launch(gang)
+    agent = psutil.Process(agent_pid(runs, gang.run))
+    assert "sagesmith.agent.nursery" in agent.cmdline()
+    engine.stop(gang.run, 20)
+    assert wait_for(engine, gang.run, State.EXITED, State.LOST).codes == {"algo-1": 0}
+
+
+@pytest.mark.kill
+def test_a_nursery_that_cannot_live_is_not_started_all_the_time(runs, paper):
+    engine = LocalEngine(runs, nursery=True)
+    first = engine._nursery.pid
+    os.kill(first, signal.SIGKILL)
+    for _ in range(20):
+        engine.probe("none")
+    gang = gang_of(paper, "")
+    assert engine.launch(gang)
+    assert engine._nursery.pid == first
+    assert wait_for(engine, gang.run, State.EXITED, State.LOST).codes == {"algo-1": 0}
 
 
 def test_a_nursery_ends_with_its_engine(runs):

@@ -84,14 +84,22 @@ def test_a_copy_is_told_by_its_header() -> None:
     assert operation_of(request("PUT", "/b/k?partNumber=1&uploadId=2", x_amz_copy_source="b/s")) == "UploadPartCopy"
 
 
+def test_a_form_for_a_bucket_is_a_put_object() -> None:
+    form = "multipart/form-data; boundary=x"
+    assert operation_of(request("POST", "/b", content_type=form)) == "PutObject"
+    assert operation_of(request("POST", "/", host="b.localhost:1", content_type=form)) == "PutObject"
+    assert operation_of(request("POST", "/b/k?uploads", content_type=form)) == "CreateMultipartUpload"
+    assert operation_of(request("POST", "/b?delete", content_type=form)) == "DeleteObjects"
+
+
 @pytest.mark.parametrize(
     ("incoming", "code"),
     [
         (request("PATCH", "/b"), "MethodNotAllowed"),
-        (request("POST", "/b"), "MethodNotAllowed"),
+        (request("POST", "/b"), "PreconditionFailed"),
         (request("PUT", "/b/k?partNumber=1"), "InvalidRequest"),
         (request("PUT", "/b/k?uploadId=1"), "InvalidRequest"),
-        (request("POST", "/b", content_type="multipart/form-data; boundary=x"), "NotImplemented"),
+        (request("POST", "/", content_type="multipart/form-data; boundary=x"), "MethodNotAllowed"),
         (request("GET", "/b/%FF"), "InvalidURI"),
     ],
 )

@@ -134,6 +134,11 @@ def is_ready(deployment: Deployment) -> bool:
     return all(ready[variant["name"]] >= variant["count"] for variant in deployment["variants"])
 
 
+def runs(deployment: Deployment) -> set[str]:
+    """The ids of the gangs that a deployment has."""
+    return {instance["run"] for instance in deployment["instances"]}
+
+
 def resized(deployment: Deployment) -> tuple[list[Instance], list[str]]:
     """The instances with missing ones added, and the runs that are too many (the least useful of each variant)."""
     instances, surplus = [], []

@@ -53,8 +53,9 @@ def in_service(document: Document, ctx: Context) -> Move:
     """Watches: what is lost is launched again, what retires is stopped; for as long as the endpoint exists."""
     private = _private(document)
     changes = _watched(private, document, ctx)
-    waiting = not fleet.is_ready(changes["fleet"])
-    after = START_SECONDS if waiting else WATCH_SECONDS
+    after = START_SECONDS if not fleet.is_ready(changes["fleet"]) else WATCH_SECONDS
+    if fleet.runs(changes["fleet"]) - fleet.runs(private["fleet"]):
+        after = 0.0  # their ids are stored now, so that they can be launched
     return Move(private=_changed(document, changes), after=after)
 
 

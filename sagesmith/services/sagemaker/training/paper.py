@@ -68,6 +68,8 @@ def _paper(document: Document, host: str, hosts: list[str], ctx: Context) -> Age
         access_key=access_key,
         secret_key=secret_key,
     )
+    if not ctx.world.config.s3_endpoint:
+        paper["objects"] = str(ctx.world.config.objects.absolute())
     if entrypoint:
         paper["own_entrypoint"] = True
     if "CheckpointConfig" in body:
