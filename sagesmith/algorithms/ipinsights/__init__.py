@@ -142,6 +142,7 @@ class IPInsights(FirstParty):
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.ipinsights import hosts
         from sagesmith.algorithms.ipinsights.pairs import read_channel
+        from sagesmith.algorithms.ipinsights.threads import Workers, quiet_blas
         from sagesmith.algorithms.ipinsights.training import Plan, Training
 
         if self.settings["feature_dim"] is not None:
@@ -162,12 +163,10 @@ class IPInsights(FirstParty):
         )
         run.log("%d pairs of %d entities on all hosts, %d pairs here", len(read), len(known), len(pairs))
         random = np.random.default_rng([settings["seed"], run.rank])
-        training = Training(network, plan, random, run.threads)
-        hosts.prepare(training, run)
-        try:
+        with quiet_blas(), Workers(run.threads) as workers:
+            training = Training(network, plan, random, workers)
+            hosts.prepare(training, run)
             self._epochs(training, pairs, held_out, run)
-        finally:
-            training.workers.close()
         self.network_, self.known_, self.hash_seed_ = network, known, HASH_SEED
 
     def _drawn(self, entities: int) -> Network:

@@ -6,18 +6,17 @@ of the rows `shift` further on, around the end, which is a permutation of the ba
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from sagesmith.algorithms.ipinsights import steps_compiled as steps
 from sagesmith.algorithms.ipinsights.network import Network
+from sagesmith.algorithms.ipinsights.threads import Workers
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the paper's
+BLOCK = 512  # rows that go through all layers while they are in the cache
+PARTS = 8  # in which gradients of weights are summed, whatever the number of threads, so that sums are the same
 AT_ONCE = 1 << 18  # addresses that are encoded at once: random negatives beyond that are taken in turns
 
 
@@ -43,34 +42,11 @@ class Judged:
         return Judged(self.loss + other.loss, self.right + other.right, self.pairs + other.pairs)
 
 
-class Workers:
-    """Threads for compiled code, which runs without the GIL: a range is cut into equal parts."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-
-    def each(self, function: Callable[..., None], count: int, *arguments: Any) -> None:
-        """function(begin, end, *arguments) over 0..count."""
-        if self._pool is None or count < 64:
-            function(0, count, *arguments)
-            return
-        cuts = [count * part // self._threads for part in range(self._threads + 1)]
-        parts = [self._pool.submit(function, a, b, *arguments) for a, b in pairwise(cuts)]
-        for part in parts:
-            part.result()
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-
-
 class Training:
     """A network, the moments of its gradients, and the randomness of its negatives."""
 
-    def __init__(self, network: Network, plan: Plan, random: np.random.Generator, threads: int) -> None:
-        self.network, self.plan, self.random = network, plan, random
-        self.workers = Workers(threads)
+    def __init__(self, network: Network, plan: Plan, random: np.random.Generator, workers: Workers) -> None:
+        self.network, self.plan, self.random, self.workers = network, plan, random, workers
         self._time = 0
         self._moments = {name: (np.zeros_like(array), np.zeros_like(array)) for name, array in network.arrays().items()}
         self._room: dict[str, np.ndarray] = {}
@@ -94,7 +70,7 @@ class Training:
         back = self._array("back", rows, width)
         slopes = np.empty((rows, 1 + len(shifts)), np.float32)
         turn = max(1, AT_ONCE // rows - 1) * rows
-        dense = None
+        dense = np.zeros((PARTS, len(self.network.weights), width + 1, width), np.float32)
         for at in range(0, max(1, len(drawn)), turn):
             own = at == 0  # the batch's own addresses go with the first turn
             addresses = np.concatenate([ips, drawn[:turn]]) if own else drawn[at : at + turn]
@@ -109,10 +85,10 @@ class Training:
             others = (entities, slots, vectors[begin:], scale, losses, right, back, gradient[begin:])
             if len(vectors) > begin:
                 self.workers.each(steps.random_negatives, rows, *others)
-            dense = self._backward(states, gradient, dense)
+            self._backward(states, gradient, dense)
             self._prefixes(keys, gradient, at + turn >= len(drawn))
         self._step("entities", slots, back)
-        self._dense(dense or [])
+        self._dense(dense.sum(axis=0))
         return Judged(float(losses.sum()), int(right.sum()), pairs)
 
     def _forward(self, addresses: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -121,31 +97,41 @@ class Training:
         keys = network.prefix_slots(addresses)
         width = network.prefixes.shape[1]
         states = [self._array(f"state {layer}", count, width) for layer in range(len(network.weights) + 1)]
-        self.workers.each(steps.sum_of_prefixes, count, network.prefixes, keys, states[0])
         active = self._array("active", count, width)
-        for weight, bias, state, after in zip(network.weights, network.biases, states, states[1:], strict=False):
-            self.workers.each(steps.rectified, count, state, active)
-            np.matmul(active, weight, out=after)
-            self.workers.each(steps.add_layer, count, state, bias, after)
+
+        def work(_: int, begin: int, end: int) -> None:
+            for at in range(begin, end, BLOCK):
+                rows = slice(at, min(at + BLOCK, end))
+                steps.sum_of_prefixes(rows.start, rows.stop, network.prefixes, keys, states[0])
+                for weight, bias, state, after in zip(
+                    network.weights, network.biases, states, states[1:], strict=False
+                ):
+                    steps.rectified(rows.start, rows.stop, state, active)
+                    np.matmul(active[rows], weight, out=after[rows])
+                    steps.add_layer(rows.start, rows.stop, state, bias, after)
+
+        self.workers.parts(work, count, self.workers.threads, BLOCK)
         return keys, states
 
-    def _backward(
-        self, states: list[np.ndarray], gradient: np.ndarray, dense: list[tuple[np.ndarray, np.ndarray]] | None
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Takes `gradient` (K, d) from behind the layers to before them; returns those of weights and biases, added
-        to those of earlier turns."""
+    def _backward(self, states: list[np.ndarray], gradient: np.ndarray, dense: np.ndarray) -> None:
+        """Takes `gradient` (K, d) from behind the layers to before them, and adds those of weights and biases to the
+        parts of `dense`, (parts, L, d + 1, d)."""
+        weights = self.network.weights
         count, width = gradient.shape
         active, back = self._array("active", count, width), self._array("passed back", count, width)
-        found = []
-        for layer in reversed(range(len(self.network.weights))):
-            self.workers.each(steps.rectified, count, states[layer], active)
-            found.append((active.T @ gradient, gradient.sum(axis=0)))
-            np.matmul(gradient, self.network.weights[layer].T, out=back)
-            self.workers.each(steps.add_rectified, count, back, states[layer], gradient)
-        found.reverse()
-        if dense is None:
-            return found
-        return [(a + c, b + d) for (a, b), (c, d) in zip(dense, found, strict=True)]
+
+        def work(part: int, begin: int, end: int) -> None:
+            for at in range(begin, end, BLOCK):
+                rows = slice(at, min(at + BLOCK, end))
+                for layer in reversed(range(len(weights))):
+                    steps.rectified(rows.start, rows.stop, states[layer], active)
+                    dense[part, layer, :-1] += active[rows].T @ gradient[rows]
+                    dense[part, layer, -1] += gradient[rows].sum(axis=0)
+                    np.matmul(gradient[rows], weights[layer].T, out=back[rows])
+                    steps.add_rectified(rows.start, rows.stop, back, states[layer], gradient)
+
+        if len(weights):
+            self.workers.parts(work, count, PARTS, BLOCK)
 
     def _prefixes(self, keys: np.ndarray, gradient: np.ndarray, last: bool) -> None:
         """Moves the rows of prefixes; or, until the last turn of a batch, adds their gradients up."""
@@ -183,17 +169,15 @@ class Training:
         rate = self.plan.learning_rate / (1 - BETA_1**self._time)
         return rate, 1 / (1 - BETA_2**self._time), self.plan.weight_decay, BETA_1, BETA_2, EPSILON
 
-    def _dense(self, gradients: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Adam for weights and biases."""
-        for place, name in enumerate(("weights", "biases")):
+    def _dense(self, gradients: np.ndarray) -> None:
+        """Adam for weights and biases, of (L, d + 1, d) gradients."""
+        for name, found in (("weights", gradients[:, :-1]), ("biases", gradients[:, -1])):
             table = getattr(self.network, name)
-            if len(table):
-                rows = table.reshape(-1, table.shape[-1])
-                first, second = (moment.reshape(rows.shape) for moment in self._moments[name])
-                found = np.stack([pair[place] for pair in gradients]).reshape(rows.shape)
-                each = np.arange(len(rows), dtype=np.int32)
-                starts = np.arange(len(rows) + 1)
-                self.workers.each(steps.adam, len(rows), each, each, starts, found, rows, first, second, *self._pace())
+            rows = table.reshape(-1, table.shape[-1])
+            first, second = (moment.reshape(rows.shape) for moment in self._moments[name])
+            each, starts = np.arange(len(rows), dtype=np.int32), np.arange(len(rows) + 1)
+            arguments = (each, each, starts, np.ascontiguousarray(found).reshape(rows.shape), rows, first, second)
+            self.workers.each(steps.adam, len(rows), *arguments, *self._pace())
 
     def _array(self, name: str, rows: int, width: int) -> np.ndarray:
         """Memory used again from batch to batch: fresh pages cost as much as filling them."""
