@@ -84,7 +84,7 @@ def _average(table: np.ndarray, counts: np.ndarray, run: Run) -> None:
     for part in run.gather(message):
         size = len(part) // (8 + 4 * table.shape[1])
         rows, weight = np.frombuffer(part, "<i4", size), np.frombuffer(part, "<i4", size, 4 * size)
-        values = np.frombuffer(part, "<f4", size * table.shape[1], 8 * size).reshape(size, -1)
+        values = np.frombuffer(part, "<f4", size * table.shape[1], 8 * size).reshape(size, table.shape[1])
         sums[rows] += weight[:, None] * values
         weights[rows] += weight
     found = weights > 0
