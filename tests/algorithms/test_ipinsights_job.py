@@ -57,9 +57,9 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
     assert np.allclose(scores, expected, rtol=1e-3, atol=1e-3)
     with serving(job) as server:
         body = csv(held[:2]).encode()
-        assert json.loads(server.invoke(body).body) == {
-            "predictions": [{"dot_product": score} for score in scores[:2].tolist()]
-        }
+        answer = json.loads(server.invoke(body).body)
+        served = [prediction["dot_product"] for prediction in answer["predictions"]]
+        assert served == pytest.approx(scores[:2].tolist(), rel=1e-3)
         verbose = server.invoke(body, Accept="application/jsonlines; verbose=True").body.splitlines()
         assert [len(json.loads(line)["ip_embedding"]) for line in verbose] == [16, 16]
         assert server.invoke(b"\x0a\x23\xd7\xce", "application/x-recordio-protobuf").status == 415
