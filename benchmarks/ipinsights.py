@@ -154,16 +154,19 @@ def compare(
     """One table: each contestant `repeats` times, in turn."""
     np.savez(folder / "pairs.npz", **data)
     bits = min(18, max(12, (settings["entities"] - 1).bit_length()))
-    sides = {"sagesmith": None, "torch, SparseAdam": "sparse", "torch, Adam": "dense"}
+    sides = {"sagesmith": None, "torch, Adam": "dense"}
+    sides |= {"sagesmith, weight_decay 0": None, "torch, SparseAdam (has no weight decay)": "sparse"}
     if subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode:
         print(f"torch skipped: {python} cannot import it (see --peers-python)")
-        sides = {"sagesmith": None}
+        sides = {side: None for side in sides if side.startswith("sagesmith")}
     results: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(repeats):
         for side, adam in sides.items():
             if adam == "dense" and number:
                 continue  # a minute and more a run: once tells enough
-            (folder / "settings.json").write_text(json.dumps({**settings, "bits": bits, "adam": adam, "seed": number}))
+            decay = 0 if "decay" in side else settings["decay"]
+            asked = {**settings, "decay": decay, "bits": bits, "adam": adam, "seed": number}
+            (folder / "settings.json").write_text(json.dumps(asked))
             own = [sys.executable, __file__, "--ours"] if adam is None else [python, str(PEER)]
             results[side].append(child([*own, str(folder / "pairs.npz"), str(folder / "settings.json")]))
             results[side][-1]["auc"] = auc(np.load(folder / "scores.npy"), data["truth"])

@@ -49,7 +49,7 @@ class Model(nn.Module):
 
 
 def step(model: Model, slots: torch.Tensor, ips: torch.Tensor, settings: dict[str, int]) -> torch.Tensor:
-    """The mean cross-entropy of a batch, its negatives drawn."""
+    """The cross-entropy of a batch, its negatives drawn: summed over a row's pairs, averaged over rows."""
     rows, drawn = len(slots), settings["random"]
     addresses = torch.cat([ips, torch.randint(0, 1 << 32, (rows * drawn,))])
     vectors, entity = model.encode(addresses), model.entities(slots)
@@ -58,7 +58,7 @@ def step(model: Model, slots: torch.Tensor, ips: torch.Tensor, settings: dict[st
     scores = torch.cat([(entity * group).sum(dim=1) for group in groups])
     truth = torch.zeros(len(scores))
     truth[:rows] = 1
-    return nn.functional.binary_cross_entropy_with_logits(scores, truth)
+    return nn.functional.binary_cross_entropy_with_logits(scores, truth, reduction="sum") / rows
 
 
 def main() -> None:

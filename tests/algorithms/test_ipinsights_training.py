@@ -72,8 +72,8 @@ def test_gradients_are_those_of_finite_differences(layers: int, at_once: int, mo
                 moved = {key: array.copy() for key, array in before.items()}
                 moved[name][at] += step
                 slope.append(loss_of(moved, made.prefix_slots, slots, groups))
-            numeric = (slope[0] - slope[1]) / 2e-5
-            assert training._moments[name][0][at] / 0.1 == pytest.approx(numeric, rel=2e-3, abs=2e-6), (name, at)
+            numeric = (slope[0] - slope[1]) / 2e-5 * 25 / rows  # a row's pairs are summed
+            assert training._moments[name][0][at] / 0.1 == pytest.approx(numeric, rel=2e-3, abs=1e-5), (name, at)
 
 
 def test_a_step_is_adams_and_lazy() -> None:

@@ -65,7 +65,7 @@ class Training:
     def _learn(self, slots: np.ndarray, ips: np.ndarray, drawn: np.ndarray, shifts: np.ndarray) -> Judged:
         rows, width = len(slots), self.network.entities.shape[1]
         pairs = rows * (1 + len(shifts)) + len(drawn)
-        scale = np.float32(1 / pairs)
+        scale = np.float32(1 / rows)  # as MXNet's modules: a row's pairs are summed, rows averaged
         losses, right = np.empty(rows), np.empty(rows, np.int64)
         back = self._array("back", rows, width)
         slopes = np.empty((rows, 1 + len(shifts)), np.float32)
