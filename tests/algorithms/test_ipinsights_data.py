@@ -19,6 +19,7 @@ from sagesmith.algorithms.ipinsights import HASH_SEED
 from sagesmith.algorithms.ipinsights.pairs import Pairs, hashes_of, read_body, read_channel
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
+from sagesmith.testing.check_algorithm import RecordingRun
 from tests.algorithms.ipinsights_pairs import csv, drawn
 
 WORD = (1 << 64) - 1
@@ -203,7 +204,9 @@ def test_one_row_is_enough_and_none_is_not(tmp_path: Path) -> None:
     model = IPInsights(**IPInsights.example).fit([["ann", "192.0.2.1"]], validation=[["ann", "192.0.2.1"]])
     assert np.isfinite(model.predict([["ann", "192.0.2.1"]])).all()
     alone = {**IPInsights.example, "random_negative_sampling_rate": 0}
-    IPInsights(**alone).fit([["ann", "192.0.2.1"]], validation=[["ann", "192.0.2.1"]])
+    run = RecordingRun()
+    IPInsights(**alone).fit([["ann", "192.0.2.1"]], validation=[["ann", "192.0.2.1"]], run=run)
+    assert not [line for line in run.lines if "discriminator_auc" in line], "nothing to tell it from"
     with pytest.raises(DataError, match="the train channel holds no pairs"):
         IPInsights(**IPInsights.example).fit(Channel.from_folder("train", tmp_path, "text/csv"))
 

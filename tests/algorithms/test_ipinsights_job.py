@@ -112,12 +112,12 @@ def test_two_hosts_are_as_good_as_one(tmp_path: Path, environment: dict[str, str
     assert "validation discriminator_auc" not in logs[1], "the first host measures for all"
     model = IPInsights.load(hosts.jobs[0].folder.model)
     assert model.knows(data[:, 0]).all()
-    assert ["1500 pairs here" in logs[0], "2500 pairs here" in logs[1]] == [True, True]
+    assert ["1500 learnt from here" in logs[0], "2500 learnt from here" in logs[1]] == [True, True]
 
 
 def test_two_hosts_with_the_same_rows_share_them(tmp_path: Path, environment: dict[str, str]) -> None:
     _, logs = two_hosts(tmp_path, environment, [drawn(3001)] * 2)
-    assert ["1501 pairs here" in logs[0], "1500 pairs here" in logs[1]] == [True, True]
+    assert ["1501 learnt from here" in logs[0], "1500 learnt from here" in logs[1]] == [True, True]
     assert auc_of(logs[0]) > 0.97
 
 

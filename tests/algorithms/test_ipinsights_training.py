@@ -45,7 +45,7 @@ def loss_of(arrays: Arrays, keys: Any, slots: np.ndarray, groups: list[np.ndarra
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
-@pytest.mark.parametrize("at_once", [1 << 18, 1])  # 1: every random negative in a turn of its own
+@pytest.mark.parametrize("at_once", [1 << 24, 1])  # 1: every random negative in a turn of its own
 def test_gradients_are_those_of_finite_differences(layers: int, at_once: int, monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "AT_ONCE", at_once)
     random = np.random.default_rng(5)
@@ -239,6 +239,11 @@ def test_blas_has_its_threads_back_after_training() -> None:
         assert found[0]() == 1
         raise KeyError
     assert found[0]() == before
+
+
+def test_a_network_that_diverges_says_so() -> None:
+    with pytest.raises(ValueError, match=r"learning_rate 10\.0 is too large"):
+        IPInsights(**{**IPInsights.example, "learning_rate": 10.0, "num_ip_encoder_layers": 40}).fit(drawn(2000))
 
 
 def test_being_asked_to_stop_leaves_what_was_learnt() -> None:

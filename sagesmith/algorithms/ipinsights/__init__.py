@@ -161,12 +161,14 @@ class IPInsights(FirstParty):
             settings["random_negative_sampling_rate"],
             settings["shuffled_negative_sampling_rate"],
         )
-        run.log("%d pairs of %d entities on all hosts, %d pairs here", len(read), len(known), len(pairs))
+        run.log("%d pairs read, %d learnt from here; %d entities on all hosts", len(read), len(pairs), len(known))
+        slots, ips = network.slots_of(pairs.entities), pairs.ips
+        del read, pairs  # the hashes, two thirds of them, are of no more use
         random = np.random.default_rng([settings["seed"], run.rank])
         with quiet_blas(), Workers(run.threads) as workers:
             training = Training(network, plan, random, workers)
             hosts.prepare(training, run)
-            self._epochs(training, pairs, held_out, run)
+            self._epochs(training, slots, ips, held_out, run)
         self.network_, self.known_, self.hash_seed_ = network, known, HASH_SEED
 
     def _drawn(self, entities: int) -> Network:
@@ -176,11 +178,11 @@ class IPInsights(FirstParty):
         random = np.random.default_rng([self.settings["seed"], 1 << 32])  # the same on all hosts
         return Network.drawn(rows, self.settings["vector_dim"] or 128, self.settings["num_ip_encoder_layers"], random)
 
-    def _epochs(self, training: Training, pairs: Pairs, held_out: Pairs | None, run: Run) -> None:
+    def _epochs(self, training: Training, slots: np.ndarray, ips: np.ndarray, held_out: Pairs | None, run: Run) -> None:
+        """Learns from entity rows (n,) and addresses (n,), shuffled anew each time."""
         from sagesmith.algorithms.ipinsights import hosts
         from sagesmith.algorithms.ipinsights.training import Judged
 
-        slots = training.network.slots_of(pairs.entities)
         epochs = self.settings["epochs"]
         auc = None
         for epoch in range(epochs):
@@ -189,13 +191,15 @@ class IPInsights(FirstParty):
             order = training.random.permutation(len(slots)).astype(np.int32)
             for begin in range(0, len(order), self.settings["mini_batch_size"]):
                 rows = order[begin : begin + self.settings["mini_batch_size"]]
-                batch = training.step(slots[rows], pairs.ips[rows])
+                batch = training.step(slots[rows], ips[rows])
                 judged += batch
                 reported.take(batches, batch, len(rows))
                 batches += 1
                 if run.stopping:
                     break
             seconds = time.monotonic() - started
+            if not np.isfinite(judged.loss):
+                raise ValueError(f"the network diverged: learning_rate {training.plan.learning_rate} is too large")
             stopping = hosts.meet(training, run, batches)
             _report(run, judged, epoch)
             auc = self._judge(training.network, held_out, run, epoch)
@@ -214,6 +218,8 @@ class IPInsights(FirstParty):
         random, shuffled = (self.settings[f"{kind}_negative_sampling_rate"] for kind in ("random", "shuffled"))
         slots = network.slots_of(held_out.entities)
         auc = discriminator_auc(network, slots, held_out.ips, random, shuffled, run.threads)
+        if np.isnan(auc):  # a single pair, which cannot be shuffled, and no random negatives
+            return None
         run.quality(f"validation {AUC}", auc, "score", epoch)
         return auc
 

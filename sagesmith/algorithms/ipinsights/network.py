@@ -103,8 +103,12 @@ class Network:
             part = slice(at, at + ROWS)
             out[part] = np.einsum("nd,nd->n", self.entities[slots[part]], self.encode(ips[part]))
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(score, range(0, len(ips), ROWS)))
+        if threads == 1 or len(ips) <= ROWS:
+            for at in range(0, len(ips), ROWS):
+                score(at)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(score, range(0, len(ips), ROWS)))
         return out
 
 

@@ -17,7 +17,8 @@ from sagesmith.algorithms.ipinsights.threads import Workers
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the paper's
 BLOCK = 512  # rows that go through all layers while they are in the cache
 PARTS = 8  # in which gradients of weights are summed, whatever the number of threads, so that sums are the same
-AT_ONCE = 1 << 18  # addresses that are encoded at once: random negatives beyond that are taken in turns
+AT_ONCE = 1 << 24  # numbers in the vectors that are encoded at once: random negatives beyond that come in turns
+_DIVERGING = np.errstate(over="ignore", invalid="ignore")  # the epoch's loss tells, in words
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Training:
         self._time += 1
         return self._learn(slots, ips, drawn, shifts)
 
+    @_DIVERGING
     def _learn(self, slots: np.ndarray, ips: np.ndarray, drawn: np.ndarray, shifts: np.ndarray) -> Judged:
         rows, width = len(slots), self.network.entities.shape[1]
         pairs = rows * (1 + len(shifts)) + len(drawn)
@@ -69,7 +71,7 @@ class Training:
         losses, right = np.empty(rows), np.empty(rows, np.int64)
         back = self._array("back", rows, width)
         slopes = np.empty((rows, 1 + len(shifts)), np.float32)
-        turn = max(1, AT_ONCE // rows - 1) * rows
+        turn = max(1, AT_ONCE // width // rows - 1) * rows
         dense = np.zeros((PARTS, len(self.network.weights), width + 1, width), np.float32)
         for at in range(0, max(1, len(drawn)), turn):
             own = at == 0  # the batch's own addresses go with the first turn
@@ -99,6 +101,7 @@ class Training:
         states = [self._array(f"state {layer}", count, width) for layer in range(len(network.weights) + 1)]
         active = self._array("active", count, width)
 
+        @_DIVERGING
         def work(_: int, begin: int, end: int) -> None:
             for at in range(begin, end, BLOCK):
                 rows = slice(at, min(at + BLOCK, end))
@@ -120,6 +123,7 @@ class Training:
         count, width = gradient.shape
         active, back = self._array("active", count, width), self._array("passed back", count, width)
 
+        @_DIVERGING
         def work(part: int, begin: int, end: int) -> None:
             for at in range(begin, end, BLOCK):
                 rows = slice(at, min(at + BLOCK, end))
