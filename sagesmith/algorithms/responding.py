@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sagesmith.algorithms.declarations import Request, RequestError, Response
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from sagesmith.algorithms.base import Algorithm
 
 
-def respond_with_rows(algorithm: Algorithm, request: Request) -> Response:
+def respond_with_rows(
+    algorithm: Algorithm, request: Request, read: Callable[[bytes, str], Any] = read_body
+) -> Response:
     """Reads rows, calls `infer`, writes its fields.
 
-    The content type that a request leaves out is the first that the algorithm `accepts`, the answer's the first that
-    it `returns`. Parameters of the Accept header (`application/json; verbose=true`) become options of `infer`.
+    `read` makes what `infer` takes of a body and its content type: rows of numbers, or another kind of example. The
+    content type that a request leaves out is the first that the algorithm `accepts`, the answer's the first that it
+    `returns`. Parameters of the Accept header (`application/json; verbose=true`) become options of `infer`.
 
     Raises:
         RequestError: 415 for a content type that is not taken, 406 for an Accept that is not given, 400 for rows that
@@ -32,7 +36,7 @@ def respond_with_rows(algorithm: Algorithm, request: Request) -> Response:
     if not request.body.strip():
         raise RequestError("The request is empty; it must hold at least one row", 400)
     try:
-        batch = read_body(request.body, str(given))
+        batch = read(request.body, str(given))
         fields = algorithm.infer(batch, **_options(accept))
     except (DataError, ValueError) as error:
         raise RequestError(f"Unable to evaluate payload provided: {error}", 400) from error

@@ -18,14 +18,17 @@ def worthwhile(size: int, loading: int = WORTH_LOADING) -> bool:
     return size >= (WORTH_CALLING if "numba" in sys.modules else loading)
 
 
-def compiled(function: Function) -> Function:
-    """Machine code of a function, without the GIL; kept beside the source, or in memory where no folder is writable."""
+def compiled(function: Function, **further: Any) -> Function:
+    """Machine code of a function, without the GIL; kept beside the source, or in memory where no folder is writable.
+
+    `further` options are numba's, e.g. `fastmath={"contract", "reassoc"}`, without which sums are not vectorised.
+    """
     import numba
 
     try:
-        return numba.njit(cache=True, **HOW)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **HOW, **further)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "cannot cache function: no locator available"
-        return numba.njit(**HOW)(function)  # type: ignore[no-any-return]
+        return numba.njit(**HOW, **further)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: Function) -> Function:
