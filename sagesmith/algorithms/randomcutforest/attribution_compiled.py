@@ -1,0 +1,89 @@
+"""attribute: the score of a point, shared out among coordinates and directions; compiled.
+
+The same walk as `forest_compiled.score`: wherever that adds P / (depth + 1), this adds the part of P that each
+coordinate has in the extension of the box, so that the parts of a point sum to its score.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sagesmith.algorithms.randomcutforest.forest_compiled import EMPTY, differs
+from sagesmith.formats.compiled import compiled, inlined
+
+
+@compiled
+def attribute(
+    rows: np.ndarray, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: np.ndarray,
+) -> None:  # fmt: skip
+    """Sets `out` (n, width, 2): for each row and coordinate the parts of being too high and too low."""
+    path = np.empty(feature.shape[1] + 1, np.int64)
+    parts = np.empty((rows.shape[1], 2))
+    out[:] = 0.0
+    trees = 0
+    for tree in range(len(root)):
+        if root[tree] == EMPTY:
+            continue
+        trees += 1
+        points = np.float64(total[tree])
+        for row in range(len(rows)):
+            _parts_in_tree(rows[row], tree, feature, cut, child, box, sides, point, mass, root, points, path, parts)
+            scale = math.log2(points + 1.0)
+            for at in range(rows.shape[1]):
+                out[row, at, 0] += scale * parts[at, 0]
+                out[row, at, 1] += scale * parts[at, 1]
+    out /= max(1, trees)
+
+
+@inlined
+def _parts_in_tree(
+    x: np.ndarray, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: float, path: np.ndarray,
+    parts: np.ndarray,
+) -> None:  # fmt: skip
+    node, depth = root[tree], 0
+    while node >= 0:
+        path[depth] = node
+        depth += 1
+        node = child[tree, node, np.int64(x[feature[tree, node]] > cut[tree, node])]
+    leaf = ~node
+    parts[:] = 0.0
+    if differs(point[tree, leaf], x):
+        _add(x, point[tree, leaf], point[tree, leaf], 1.0 / (depth + 1.0), 0.0, parts)
+    else:
+        copies = np.float64(mass[tree, leaf])
+        score = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+        if depth == 0:  # nothing else is known: no coordinate stands out
+            parts[:] = score / parts.size
+            return
+        # A point of the sample lies in every box. What sets it apart is the cut above it: the box of its neighbours.
+        last = path[depth - 1]
+        other = child[tree, last, 0] if child[tree, last, 1] == node else child[tree, last, 1]
+        low = box[tree, other, 0] if other >= 0 else point[tree, ~other]
+        high = box[tree, other, 1] if other >= 0 else point[tree, ~other]
+        _add(x, low, high, score, 0.0, parts)
+        return
+    for level in range(depth - 1, -1, -1):
+        node = path[level]
+        if not _add(x, box[tree, node, 0], box[tree, node, 1], 1.0 / (level + 1.0), sides[tree, node], parts):
+            return
+
+
+@inlined
+def _add(x: np.ndarray, low: np.ndarray, high: np.ndarray, value: float, sides: float, parts: np.ndarray) -> Any:
+    """parts ← P · value, shared as the extension is, + (1 - P) · parts; tells whether the point is outside at all."""
+    outside = 0.0
+    for at in range(len(x)):
+        outside += max(0.0, np.float64(x[at]) - high[at]) + max(0.0, np.float64(low[at]) - x[at])
+    if outside == 0.0:
+        return False
+    kept = sides / (sides + outside)
+    each = value / (sides + outside)
+    for at in range(len(x)):
+        parts[at, 0] = kept * parts[at, 0] + each * max(0.0, np.float64(x[at]) - high[at])
+        parts[at, 1] = kept * parts[at, 1] + each * max(0.0, np.float64(low[at]) - x[at])
+    return True

@@ -1,0 +1,215 @@
+"""grow, score, attribute: random cut trees over flat arrays, compiled; several threads may run them at once.
+
+Trees are rows of arrays. Of a tree with u different points among its M: `feature`, `cut` and `child` of u - 1 inner
+nodes, a child below 0 being the leaf ~child; `box` (2, width) and `sides`, the sum of its side lengths, of inner nodes;
+`point` and `mass` (how often it was drawn) of u leaves. A coordinate that is at most `cut` goes left.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, extension
+from sagesmith.formats.compiled import compiled, inlined
+
+EMPTY = -(1 << 31)  # root of a tree without a point
+STEP = np.uint64(0x9E3779B97F4A7C15)
+FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+S11, S27, S30, S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
+
+
+@inlined
+def uniform(states: np.ndarray, tree: int) -> Any:
+    """A number in [0, 1) from the tree's own generator (splitmix64: Steele, Lea, Flood, OOPSLA 2014)."""
+    states[tree] += STEP
+    word = states[tree]
+    word = (word ^ (word >> S30)) * FIRST
+    word = (word ^ (word >> S27)) * SECOND
+    return np.float64((word ^ (word >> S31)) >> S11) * 2.0**-53
+
+
+@inlined
+def cut_between(low: float, high: float, share: float) -> Any:
+    """A float32 in [low, high): what equals it goes left, so `high` itself would separate nothing."""
+    cut = np.float32(low + share * (high - low))
+    return cut if low <= cut < high else np.float32(low)
+
+
+@compiled
+def grow(
+    rows: np.ndarray, tree: int, states: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray,
+    box: np.ndarray, sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray,
+) -> Any:  # fmt: skip
+    """Grows one tree over `rows` (M, width) float32 and returns its number of leaves.
+
+    A node cuts the box of its points in a coordinate drawn with probability side / Σ sides, uniformly (Guha et al.,
+    ICML 2016, definition 1), until all points of a node are the same. Inner nodes are numbered from the root down,
+    left first, so a child has a larger number than its parent.
+    """
+    count, width = rows.shape
+    order = np.arange(count)
+    todo = np.empty((count + 1, 4), np.int64)  # start, stop, parent (-1: none), side
+    todo[0] = (0, count, -1, 0)
+    waiting, inner, leaves = 1, 0, 0
+    low, high = np.empty(width, np.float32), np.empty(width, np.float32)
+    while waiting:
+        waiting -= 1
+        start, stop, parent, side = todo[waiting]
+        total = _bounds(rows, order, start, stop, low, high)
+        if total == 0.0:
+            node = ~leaves
+            point[tree, leaves] = rows[order[start]]
+            mass[tree, leaves] = stop - start
+            leaves += 1
+        else:
+            node = inner
+            inner += 1
+            box[tree, node, 0], box[tree, node, 1], sides[tree, node] = low, high, total
+            at = _drawn(low, high, uniform(states, tree) * total)
+            value = cut_between(np.float64(low[at]), np.float64(high[at]), uniform(states, tree))
+            feature[tree, node], cut[tree, node] = at, value
+            middle = _parted(rows, order, start, stop, at, value)
+            todo[waiting] = (middle, stop, node, 1)
+            todo[waiting + 1] = (start, middle, node, 0)
+            waiting += 2
+        if parent < 0:
+            root[tree] = node
+        else:
+            child[tree, parent, side] = node
+    return leaves
+
+
+@inlined
+def _bounds(rows: np.ndarray, order: np.ndarray, start: int, stop: int, low: np.ndarray, high: np.ndarray) -> Any:
+    """Sets the box of some rows and returns the sum of its sides."""
+    low[:] = rows[order[start]]
+    high[:] = low
+    for index in range(start + 1, stop):
+        row = order[index]
+        for at in range(len(low)):
+            value = rows[row, at]
+            low[at] = value if value < low[at] else low[at]
+            high[at] = value if value > high[at] else high[at]
+    return sum_of_sides(low, high)
+
+
+@inlined
+def _drawn(low: np.ndarray, high: np.ndarray, target: float) -> Any:
+    """The coordinate in whose side `target`, a part of the sum of all sides, falls."""
+    found, passed = 0, np.float64(0.0)
+    for at in range(len(low)):
+        side = np.float64(high[at]) - np.float64(low[at])
+        if side > 0:
+            found = at
+            passed += side
+            if passed > target:
+                break
+    return found
+
+
+@inlined
+def _parted(rows: np.ndarray, order: np.ndarray, start: int, stop: int, at: int, value: float) -> Any:
+    """Moves rows whose coordinate is at most `value` to the front; returns where the others begin."""
+    left, right = start, stop - 1
+    while left <= right:
+        if rows[order[left], at] <= value:
+            left += 1
+        else:
+            order[left], order[right] = order[right], order[left]
+            right -= 1
+    return left
+
+
+@inlined
+def differs(point: np.ndarray, x: np.ndarray) -> Any:
+    for at in range(len(x)):  # noqa: SIM110
+        if point[at] != x[at]:
+            return True
+    return False
+
+
+@inlined
+def score_in_tree(
+    x: np.ndarray, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: float, path: np.ndarray,
+) -> Any:  # fmt: skip
+    """The score of one point in one tree that holds `total` points (Guha et al. 2016, section 3; AWS's open library).
+
+    The expected 1 / (depth + 1) of `x` were it inserted: at each inner node it would be cut off with probability P.
+    """
+    node, depth = root[tree], 0
+    while node >= 0:
+        path[depth] = node
+        depth += 1
+        node = child[tree, node, np.int64(x[feature[tree, node]] > cut[tree, node])]
+    leaf = ~node
+    if not differs(point[tree, leaf], x):
+        copies = np.float64(mass[tree, leaf])
+        seen = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+        return seen * math.log2(total + 1.0)  # inside every box: nothing above changes it
+    expected: Any = 1.0 / (depth + 1.0)
+    width = len(x)
+    size = 4 * width
+    place, begin = address_of(x), address_of(box[tree])
+    for level in range(depth - 1, -1, -1):
+        node = path[level]
+        low = begin + 2 * size * np.int64(node)
+        outside = np.float64(extension(place, low, low + size, width))
+        if outside == 0.0:
+            break  # the boxes above hold this one
+        cut_off = outside / (sides[tree, node] + outside) if outside < np.inf else 1.0
+        expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
+    return expected * math.log2(total + 1.0)
+
+
+@compiled
+def score(
+    rows: np.ndarray, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: np.ndarray,
+) -> None:  # fmt: skip
+    """Sets `out` (n,) to the mean over all trees that hold a point. Tree by tree, so that each stays in the cache."""
+    path = np.empty(feature.shape[1] + 1, np.int64)
+    out[:] = 0.0
+    trees = 0
+    for tree in range(len(root)):
+        if root[tree] == EMPTY:
+            continue
+        trees += 1
+        points = np.float64(total[tree])
+        for row in range(len(rows)):
+            out[row] += score_in_tree(rows[row], tree, feature, cut, child, box, sides, point, mass, root, points, path)
+    for row in range(len(rows)):
+        out[row] /= max(1, trees)
+
+
+@compiled
+def boxes(child: np.ndarray, box: np.ndarray, sides: np.ndarray, point: np.ndarray, inner: np.ndarray) -> None:
+    """Sets boxes and sides of all trees, of which tree t has inner[t] inner nodes, each with larger children."""
+    for tree in range(len(inner)):
+        for node in range(inner[tree] - 1, -1, -1):
+            join_boxes(tree, node, child, box, sides, point)
+
+
+@inlined
+def join_boxes(tree: int, node: int, child: np.ndarray, box: np.ndarray, sides: np.ndarray, point: np.ndarray) -> None:
+    """The box of a node from those of its children."""
+    left, right = child[tree, node, 0], child[tree, node, 1]
+    left_low = box[tree, left, 0] if left >= 0 else point[tree, ~left]
+    left_high = box[tree, left, 1] if left >= 0 else point[tree, ~left]
+    right_low = box[tree, right, 0] if right >= 0 else point[tree, ~right]
+    right_high = box[tree, right, 1] if right >= 0 else point[tree, ~right]
+    low, high = box[tree, node, 0], box[tree, node, 1]
+    for at in range(len(low)):
+        low[at] = left_low[at] if left_low[at] < right_low[at] else right_low[at]
+        high[at] = left_high[at] if left_high[at] > right_high[at] else right_high[at]
+    sides[tree, node] = sum_of_sides(low, high)
+
+
+@inlined
+def sum_of_sides(low: np.ndarray, high: np.ndarray) -> Any:
+    """How far the upper corner of a box lies outside of its lower one."""
+    corner = address_of(low)
+    return np.float64(extension(address_of(high), corner, corner, len(low)))
