@@ -17,7 +17,7 @@ from sagesmith.formats.compiled import compiled, inlined
 
 @compiled
 def attribute(
-    rows: np.ndarray, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    rows: np.ndarray, dim: int, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
     sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: np.ndarray,
 ) -> None:  # fmt: skip
     """Sets `out` (n, width, 2): for each row and coordinate the parts of being too high and too low."""
@@ -31,7 +31,9 @@ def attribute(
         trees += 1
         points = np.float64(total[tree])
         for row in range(len(rows)):
-            _parts_in_tree(rows[row], tree, feature, cut, child, box, sides, point, mass, root, points, path, parts)
+            _parts_in_tree(
+                rows[row], dim, tree, feature, cut, child, box, sides, point, mass, root, points, path, parts
+            )
             scale = math.log2(points + 1.0)
             for at in range(rows.shape[1]):
                 out[row, at, 0] += scale * parts[at, 0]
@@ -41,7 +43,7 @@ def attribute(
 
 @inlined
 def _parts_in_tree(
-    x: np.ndarray, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
+    x: np.ndarray, dim: int, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
     sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: float, path: np.ndarray,
     parts: np.ndarray,
 ) -> None:  # fmt: skip
@@ -58,7 +60,7 @@ def _parts_in_tree(
         copies = np.float64(mass[tree, leaf])
         score = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
         if depth == 0:  # nothing else is known: no coordinate stands out
-            parts[:] = score / parts.size
+            parts[:dim] = score / (2 * dim)
             return
         # A point of the sample lies in every box. What sets it apart is the cut above it: the box of its neighbours.
         last = path[depth - 1]

@@ -110,7 +110,7 @@ class Forest:
         def block(start: int) -> None:
             points = self.padded(rows[start : start + step])
             parts = np.empty((len(points), points.shape[1], 2))
-            attribute(points, parts, *self.tree_arrays)
+            attribute(points, self.dim, parts, *self.tree_arrays)
             out[start : start + step] = parts[:, : self.dim]
 
         in_threads(block, range(0, len(rows), step), threads)
@@ -174,8 +174,8 @@ class Forest:
         if not leaves or (mass[:leaves] < 1).any() or int(mass.sum(dtype=np.int64)) != self.total[tree]:
             raise ValueError(f"tree {tree} counts its points wrong")
         child = self.child[tree, :inner]
-        below = np.sort(child.ravel())
-        if not np.array_equal(below, np.concatenate([np.arange(-leaves, 0), np.arange(1, inner)])):
+        expected = [*range(-leaves, 0), *range(1, inner)] if inner else []  # a lone leaf is the root
+        if np.sort(child.ravel()).tolist() != expected:
             raise ValueError(f"the nodes of tree {tree} make no tree")
         if (np.where(child >= 0, child, inner) <= np.arange(inner)[:, None]).any():
             raise ValueError(f"tree {tree} runs in a circle")

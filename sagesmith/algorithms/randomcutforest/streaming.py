@@ -216,7 +216,11 @@ class StreamingForest:
                 raise ValueError("another version")
             seen = int(document.pop("seen"))
             stream = cls(**document, threads=threads)
-            with np.load(folder / ARRAYS, allow_pickle=False) as archive:
+            with (folder / ARRAYS).open("rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise ValueError("not an npz archive")
+                file.seek(0)
+                archive = np.load(file, allow_pickle=False)
                 stream._before = stream._checked(archive["before"])[: max(0, stream.shingle_size - 1)]
                 for name, array in stream._state().items():
                     if archive[name].shape != array.shape or archive[name].dtype != array.dtype:
