@@ -113,7 +113,9 @@ def test_two_hosts_share_the_rows_and_one_may_have_none(tmp_path: Path, environm
         assert "900 samples gathered" in ended[0].log
         assert not list(hosts.jobs[1].folder.model.iterdir())
         model = RandomCutForest.load(hosts.jobs[0].folder.model)
-        assert np.array_equal(model.forest_.point, alone.forest_.point), "900 rows fit: the hosts' rows in order"
+        assert np.array_equal(model.forest_.trees.point, alone.forest_.trees.point), (
+            "900 rows fit: the hosts' rows in order"
+        )
 
 
 @pytest.mark.slow

@@ -127,8 +127,8 @@ def test_the_master_builds_one_forest_from_the_shards_of_all() -> None:
     settings: dict[str, Any] = {"num_trees": 50, "num_samples_per_tree": 100}
     models, runs = on_hosts([X[:300], X[:0], X[300:]], **settings)
     alone = RandomCutForest(**settings).fit(X)
-    assert models[0].forest_.mass.shape == (50, 18), "900 rows for 50 trees"
-    assert np.array_equal(models[0].forest_.point, alone.forest_.point), "in the order of hosts"
+    assert models[0].forest_.trees.mass.shape == (50, 18), "900 rows for 50 trees"
+    assert np.array_equal(models[0].forest_.trees.point, alone.forest_.trees.point), "in the order of hosts"
     assert not hasattr(models[1], "forest_")
     assert "900 samples gathered" in runs[0].lines
     assert not any("gathered" in line for line in runs[1].lines)
@@ -138,20 +138,20 @@ def test_the_master_builds_one_forest_from_the_shards_of_all() -> None:
 def test_num_trees_and_num_samples_per_tree_shape_the_forest() -> None:
     X = rows(20_000)
     model = RandomCutForest(num_trees=60, num_samples_per_tree=40).fit(X)
-    assert model.forest_.mass.shape == (60, 40)
-    assert (model.forest_.total == 40).all()
+    assert model.forest_.trees.mass.shape == (60, 40)
+    assert (model.forest_.trees.total == 40).all()
 
 
 def test_few_rows_are_shared_out_rounded_down() -> None:
     model = RandomCutForest(num_trees=50, num_samples_per_tree=512).fit(rows(249))
-    assert model.forest_.mass.shape == (50, 4)
+    assert model.forest_.trees.mass.shape == (50, 4)
 
 
 def test_fewer_rows_than_trees_are_given_to_each_of_them() -> None:
     run = RecordingRun()
     X = rows(20)
     model = RandomCutForest(num_trees=50, num_samples_per_tree=15).fit(X, run=run)
-    assert model.forest_.mass.shape == (50, 15)
+    assert model.forest_.trees.mass.shape == (50, 15)
     assert "Fewer rows than trees: each of the 50 trees is given 15 of all 20 rows" in run.lines
     assert model.score_samples(np.full((1, 3), 50.0))[0] < model.score_samples(X).min()
 
@@ -241,7 +241,7 @@ def test_a_stop_builds_from_what_was_sampled_until_then() -> None:
     run = Stopped()
     model = RandomCutForest(num_trees=50, mini_batch_size=100).fit(rows(1000), run=run)
     assert "100 samples gathered" in run.lines
-    assert model.forest_.mass.shape == (50, 2)
+    assert model.forest_.trees.mass.shape == (50, 2)
 
 
 def test_sparse_rows_are_the_rows_they_stand_for(tmp_path: Path) -> None:

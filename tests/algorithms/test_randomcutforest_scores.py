@@ -89,35 +89,35 @@ def test_scores_are_those_of_the_formula_written_plainly(columns: int) -> None:
 
 def plainly(x: np.ndarray, forest: Forest, tree: int) -> float:
     """The score of a row in one tree, by recursion and with boxes from the points below each node."""
-    total = int(forest.total[tree])
+    total = int(forest.trees.total[tree])
 
     def points(node: int) -> np.ndarray:
         if node < 0:
-            return forest.point[tree, ~node, None, : forest.dim].astype(float)
-        return np.concatenate([points(below) for below in forest.child[tree, node]])
+            return forest.trees.point[tree, ~node, None, : forest.dim].astype(float)
+        return np.concatenate([points(below) for below in forest.trees.child[tree, node]])
 
     def score(node: int, depth: int) -> float:
         held = points(node)
         low, high = held.min(axis=0), held.max(axis=0)
         if node < 0:
             if (held[0] == x).all():
-                copies = forest.mass[tree, ~node]
+                copies = forest.trees.mass[tree, ~node]
                 return float((1 - copies / (2 * total)) / (depth + math.log2(copies + 1)))
             return 1 / (depth + 1)
-        right = x[forest.feature[tree, node]] > forest.cut[tree, node]
-        below = score(int(forest.child[tree, node, int(right)]), depth + 1)
+        right = x[forest.trees.feature[tree, node]] > forest.trees.cut[tree, node]
+        below = score(int(forest.trees.child[tree, node, int(right)]), depth + 1)
         wider = (np.maximum(high, x) - np.minimum(low, x)).sum()
         cut_off = (wider - (high - low).sum()) / wider
         return cut_off / (depth + 1) + (1 - cut_off) * below
 
-    return score(int(forest.root[tree]), 0) * math.log2(total + 1)
+    return score(int(forest.trees.root[tree]), 0) * math.log2(total + 1)
 
 
 def test_cuts_are_drawn_in_proportion_to_the_sides_and_uniformly() -> None:
     rows = np.float32([[0, 0], [1, 3]])
     forest = Forest.grown(np.tile(rows, (4000, 1)), 4000, 2, seed=3, threads=1)
-    assert np.bincount(forest.feature[:, 0]) / 4000 == pytest.approx([0.25, 0.75], abs=0.03)
-    cuts = forest.cut[forest.feature[:, 0] == 1, 0] / 3
+    assert np.bincount(forest.trees.feature[:, 0]) / 4000 == pytest.approx([0.25, 0.75], abs=0.03)
+    cuts = forest.trees.cut[forest.trees.feature[:, 0] == 1, 0] / 3
     assert np.sort(cuts) == pytest.approx(np.linspace(0, 1, len(cuts)), abs=0.04)
 
 
@@ -125,7 +125,7 @@ def test_threads_and_blocks_do_not_change_scores() -> None:
     rows = np.random.default_rng(0).normal(size=(3000, 7)).astype(np.float32)
     one = Forest.grown(rows, 50, 60, seed=0, threads=1)
     two = Forest.grown(rows, 50, 60, seed=0, threads=2)
-    assert all(np.array_equal(a, b) for a, b in zip(one.tree_arrays, two.tree_arrays, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one.trees, two.trees, strict=True))
     assert np.array_equal(one.score(rows, 1), two.score(rows, 2))
 
 

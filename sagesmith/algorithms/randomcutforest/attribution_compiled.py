@@ -11,67 +11,74 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.randomcutforest.forest_compiled import EMPTY, differs
+from sagesmith.algorithms.randomcutforest.forest_compiled import differs
+from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
 
 @compiled
 def attribute(
-    rows: np.ndarray, dim: int, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
-    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: np.ndarray,
-) -> None:  # fmt: skip
+    rows: np.ndarray,
+    dim: int,
+    out: np.ndarray,
+    trees: Trees,
+) -> None:
     """Sets `out` (n, width, 2): for each row and coordinate the parts of being too high and too low."""
-    path = np.empty(feature.shape[1] + 1, np.int64)
+    path = np.empty(trees.feature.shape[1] + 1, np.int64)
     parts = np.empty((rows.shape[1], 2))
     out[:] = 0.0
-    trees = 0
-    for tree in range(len(root)):
-        if root[tree] == EMPTY:
+    count = 0
+    for tree in range(len(trees.root)):
+        if trees.root[tree] == EMPTY:
             continue
-        trees += 1
-        points = np.float64(total[tree])
+        count += 1
+        points = np.float64(trees.total[tree])
         for row in range(len(rows)):
-            _parts_in_tree(
-                rows[row], dim, tree, feature, cut, child, box, sides, point, mass, root, points, path, parts
-            )
+            _parts_in_tree(rows[row], dim, tree, trees, points, path, parts)
             scale = math.log2(points + 1.0)
             for at in range(rows.shape[1]):
                 out[row, at, 0] += scale * parts[at, 0]
                 out[row, at, 1] += scale * parts[at, 1]
-    out /= max(1, trees)
+    out /= max(1, count)
 
 
 @inlined
 def _parts_in_tree(
-    x: np.ndarray, dim: int, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
-    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: float, path: np.ndarray,
+    x: np.ndarray,
+    dim: int,
+    tree: int,
+    trees: Trees,
+    total: float,
+    path: np.ndarray,
     parts: np.ndarray,
-) -> None:  # fmt: skip
-    node, depth = root[tree], 0
+) -> None:
+    node, depth = trees.root[tree], 0
     while node >= 0:
         path[depth] = node
         depth += 1
-        node = child[tree, node, np.int64(x[feature[tree, node]] > cut[tree, node])]
+        node = trees.child[tree, node, np.int64(x[trees.feature[tree, node]] > trees.cut[tree, node])]
     leaf = ~node
     parts[:] = 0.0
-    if differs(point[tree, leaf], x):
-        _add(x, point[tree, leaf], point[tree, leaf], 1.0 / (depth + 1.0), 0.0, parts)
+    if differs(trees.point[tree, leaf], x):
+        _add(x, trees.point[tree, leaf], trees.point[tree, leaf], 1.0 / (depth + 1.0), 0.0, parts)
     else:
-        copies = np.float64(mass[tree, leaf])
+        copies = np.float64(trees.mass[tree, leaf])
         score = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
         if depth == 0:  # nothing else is known: no coordinate stands out
             parts[:dim] = score / (2 * dim)
             return
         # A point of the sample lies in every box. What sets it apart is the cut above it: the box of its neighbours.
         last = path[depth - 1]
-        other = child[tree, last, 0] if child[tree, last, 1] == node else child[tree, last, 1]
-        low = box[tree, other, 0] if other >= 0 else point[tree, ~other]
-        high = box[tree, other, 1] if other >= 0 else point[tree, ~other]
+        other = trees.child[tree, last, 0] if trees.child[tree, last, 1] == node else trees.child[tree, last, 1]
+        low = trees.box[tree, other, 0] if other >= 0 else trees.point[tree, ~other]
+        high = trees.box[tree, other, 1] if other >= 0 else trees.point[tree, ~other]
         _add(x, low, high, score, 0.0, parts)
         return
     for level in range(depth - 1, -1, -1):
         node = path[level]
-        if not _add(x, box[tree, node, 0], box[tree, node, 1], 1.0 / (level + 1.0), sides[tree, node], parts):
+        if not _add(
+            x, trees.box[tree, node, 0], trees.box[tree, node, 1], 1.0 / (level + 1.0), trees.sides[tree, node], parts
+        ):
             return
 
 

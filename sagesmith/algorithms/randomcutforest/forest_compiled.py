@@ -1,9 +1,4 @@
-"""grow, score, attribute: random cut trees over flat arrays, compiled; several threads may run them at once.
-
-Trees are rows of arrays. Of a tree with u different points among its M: `feature`, `cut` and `child` of u - 1 inner
-nodes, a child below 0 being the leaf ~child; `box` (2, width) and `sides`, the sum of its side lengths, of inner nodes;
-`point` and `mass` (how often it was drawn) of u leaves. A coordinate that is at most `cut` goes left.
-"""
+"""grow, score: random cut trees over flat arrays (trees.py), compiled; several threads may run them at once."""
 
 from __future__ import annotations
 
@@ -13,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, extension
+from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
-EMPTY = -(1 << 31)  # root of a tree without a point
 STEP = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S11, S27, S30, S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
@@ -40,9 +35,11 @@ def cut_between(low: float, high: float, share: float) -> Any:
 
 @compiled
 def grow(
-    rows: np.ndarray, tree: int, states: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray,
-    box: np.ndarray, sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray,
-) -> Any:  # fmt: skip
+    rows: np.ndarray,
+    tree: int,
+    states: np.ndarray,
+    trees: Trees,
+) -> Any:
     """Grows one tree over `rows` (M, width) float32 and returns its number of leaves.
 
     A node cuts the box of its points in a coordinate drawn with probability side / Σ sides, uniformly (Guha et al.,
@@ -61,24 +58,24 @@ def grow(
         total = _bounds(rows, order, start, stop, low, high)
         if total == 0.0:
             node = ~leaves
-            point[tree, leaves] = rows[order[start]]
-            mass[tree, leaves] = stop - start
+            trees.point[tree, leaves] = rows[order[start]]
+            trees.mass[tree, leaves] = stop - start
             leaves += 1
         else:
             node = inner
             inner += 1
-            box[tree, node, 0], box[tree, node, 1], sides[tree, node] = low, high, total
+            trees.box[tree, node, 0], trees.box[tree, node, 1], trees.sides[tree, node] = low, high, total
             at = _drawn(low, high, uniform(states, tree) * total)
             value = cut_between(np.float64(low[at]), np.float64(high[at]), uniform(states, tree))
-            feature[tree, node], cut[tree, node] = at, value
+            trees.feature[tree, node], trees.cut[tree, node] = at, value
             middle = _parted(rows, order, start, stop, at, value)
             todo[waiting] = (middle, stop, node, 1)
             todo[waiting + 1] = (start, middle, node, 0)
             waiting += 2
         if parent < 0:
-            root[tree] = node
+            trees.root[tree] = node
         else:
-            child[tree, parent, side] = node
+            trees.child[tree, parent, side] = node
     return leaves
 
 
@@ -133,79 +130,83 @@ def differs(point: np.ndarray, x: np.ndarray) -> Any:
 
 @inlined
 def score_in_tree(
-    x: np.ndarray, tree: int, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
-    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: float, path: np.ndarray,
-) -> Any:  # fmt: skip
+    x: np.ndarray,
+    tree: int,
+    trees: Trees,
+    total: float,
+    path: np.ndarray,
+) -> Any:
     """The score of one point in one tree that holds `total` points (Guha et al. 2016, section 3; AWS's open library).
 
     The expected 1 / (depth + 1) of `x` were it inserted: at each inner node it would be cut off with probability P.
     """
-    node, depth = root[tree], 0
+    node, depth = trees.root[tree], 0
     while node >= 0:
         path[depth] = node
         depth += 1
-        node = child[tree, node, np.int64(x[feature[tree, node]] > cut[tree, node])]
+        node = trees.child[tree, node, np.int64(x[trees.feature[tree, node]] > trees.cut[tree, node])]
     leaf = ~node
-    if not differs(point[tree, leaf], x):
-        copies = np.float64(mass[tree, leaf])
+    if not differs(trees.point[tree, leaf], x):
+        copies = np.float64(trees.mass[tree, leaf])
         seen = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
         return seen * math.log2(total + 1.0)  # inside every box: nothing above changes it
     expected: Any = 1.0 / (depth + 1.0)
     width = len(x)
     size = 4 * width
-    place, begin = address_of(x), address_of(box[tree])
+    place, begin = address_of(x), address_of(trees.box[tree])
     for level in range(depth - 1, -1, -1):
         node = path[level]
         low = begin + 2 * size * np.int64(node)
         outside = np.float64(extension(place, low, low + size, width))
         if outside == 0.0:
             break  # the boxes above hold this one
-        cut_off = outside / (sides[tree, node] + outside) if outside < np.inf else 1.0
+        cut_off = outside / (trees.sides[tree, node] + outside) if outside < np.inf else 1.0
         expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
     return expected * math.log2(total + 1.0)
 
 
 @compiled
 def score(
-    rows: np.ndarray, out: np.ndarray, feature: np.ndarray, cut: np.ndarray, child: np.ndarray, box: np.ndarray,
-    sides: np.ndarray, point: np.ndarray, mass: np.ndarray, root: np.ndarray, total: np.ndarray,
-) -> None:  # fmt: skip
+    rows: np.ndarray,
+    out: np.ndarray,
+    trees: Trees,
+) -> None:
     """Sets `out` (n,) to the mean over all trees that hold a point. Tree by tree, so that each stays in the cache."""
-    path = np.empty(feature.shape[1] + 1, np.int64)
+    path = np.empty(trees.feature.shape[1] + 1, np.int64)
     out[:] = 0.0
-    trees = 0
-    for tree in range(len(root)):
-        if root[tree] == EMPTY:
+    count = 0
+    for tree in range(len(trees.root)):
+        if trees.root[tree] == EMPTY:
             continue
-        trees += 1
-        points = np.float64(total[tree])
+        count += 1
+        points = np.float64(trees.total[tree])
         for row in range(len(rows)):
-            out[row] += score_in_tree(rows[row], tree, feature, cut, child, box, sides, point, mass, root, points, path)
+            out[row] += score_in_tree(rows[row], tree, trees, points, path)
     for row in range(len(rows)):
-        out[row] /= max(1, trees)
+        out[row] /= max(1, count)
 
 
 @compiled
-def boxes(child: np.ndarray, box: np.ndarray, sides: np.ndarray, point: np.ndarray, inner: np.ndarray) -> None:
+def boxes(trees: Trees, inner: np.ndarray) -> None:
     """Sets boxes and sides of all trees, of which tree t has inner[t] inner nodes, each with larger children."""
     for tree in range(len(inner)):
         for node in range(inner[tree] - 1, -1, -1):
-            join_boxes(tree, node, child, box, sides, point)
+            join_boxes(tree, node, trees)
 
 
 @inlined
-def join_boxes(tree: int, node: int, child: np.ndarray, box: np.ndarray, sides: np.ndarray, point: np.ndarray) -> None:
+def join_boxes(tree: int, node: int, trees: Trees) -> None:
     """The box of a node from those of its children."""
-    left, right = child[tree, node, 0], child[tree, node, 1]
-    left_low = box[tree, left, 0] if left >= 0 else point[tree, ~left]
-    left_high = box[tree, left, 1] if left >= 0 else point[tree, ~left]
-    right_low = box[tree, right, 0] if right >= 0 else point[tree, ~right]
-    right_high = box[tree, right, 1] if right >= 0 else point[tree, ~right]
-    low, high = box[tree, node, 0], box[tree, node, 1]
+    left, right = trees.child[tree, node, 0], trees.child[tree, node, 1]
+    left_low = trees.box[tree, left, 0] if left >= 0 else trees.point[tree, ~left]
+    left_high = trees.box[tree, left, 1] if left >= 0 else trees.point[tree, ~left]
+    right_low = trees.box[tree, right, 0] if right >= 0 else trees.point[tree, ~right]
+    right_high = trees.box[tree, right, 1] if right >= 0 else trees.point[tree, ~right]
+    low, high = trees.box[tree, node, 0], trees.box[tree, node, 1]
     for at in range(len(low)):
         low[at] = left_low[at] if left_low[at] < right_low[at] else right_low[at]
         high[at] = left_high[at] if left_high[at] > right_high[at] else right_high[at]
-    sides[tree, node] = sum_of_sides(low, high)
+    trees.sides[tree, node] = sum_of_sides(low, high)
 
 
 @inlined

@@ -14,9 +14,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sagesmith.algorithms.randomcutforest.trees import LANES
 from sagesmith.formats.compiled import inlined
 
-LANES = 8  # rows of points and boxes are padded with zeros to a multiple of it
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
 

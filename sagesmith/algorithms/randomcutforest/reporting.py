@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.first_party import report_scores
-from sagesmith.algorithms.randomcutforest.forest import LANES, Forest
+from sagesmith.algorithms.randomcutforest.forest import Forest
+from sagesmith.algorithms.randomcutforest.trees import LANES
 from sagesmith.algorithms.run import Run
 
 EVAL_METRICS = ("accuracy", "precision_recall_fscore")
@@ -68,7 +69,7 @@ def sampled(run: Run, rows: int, seconds: float) -> None:
 def forest_info(forest: Forest) -> str:
     """`ForestInfo{num_trees: 50, ..., trees_num_nodes: [107, 129, ], ...}`."""
     nodes, depths = (2 * forest.leaves() - 1).tolist(), forest.depths()
-    trees, points = forest.mass.shape
+    trees, points = forest.trees.mass.shape
     fields = {
         "num_trees": trees,
         "num_samples_in_forest": trees * points,

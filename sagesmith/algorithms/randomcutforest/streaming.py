@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from sagesmith.algorithms.randomcutforest.forest import LARGE, Forest, in_threads
+from sagesmith.algorithms.randomcutforest.trees import EMPTY, Samples, Trees
 from sagesmith.algorithms.run import Run
 
 ROWS_AT_ONCE = 4096
@@ -60,26 +61,17 @@ class StreamingForest:
         self.time_decay = 0.1 / num_samples_per_tree if time_decay is None else float(time_decay)
         self.threads = threads or Run().threads
         self.seen = 0  # values, so far
-        self._forest = Forest.empty(num_trees, num_samples_per_tree, feature_dim * shingle_size)
+        dim = feature_dim * shingle_size
+        self._forest = Forest(Trees.empty(num_trees, num_samples_per_tree, dim), dim)
+        self._samples = Samples.empty(num_trees, num_samples_per_tree, seed)
         self._before = np.zeros((0, self.feature_dim), np.float32)  # the last shingle_size - 1 values
-        self._states = np.random.SeedSequence(seed).generate_state(num_trees, np.uint64)
-        self._keys = np.zeros((num_trees, num_samples_per_tree))
-        self._holders = np.zeros((num_trees, num_samples_per_tree), np.int32)
-        inner = self._forest.feature.shape[1]
-        self._spare_inner = np.tile(np.arange(inner, dtype=np.int32)[::-1], (num_trees, 1))
-        self._spare_leaves = np.tile(np.arange(num_samples_per_tree, dtype=np.int32)[::-1], (num_trees, 1))
-        self._spare = np.tile(np.array([inner, num_samples_per_tree], np.int32), (num_trees, 1))
-        self._arrays = (
-            self._states, self._keys, self._holders, self._spare_inner, self._spare_leaves, self._spare,
-            *self._forest.tree_arrays,
-        )  # fmt: skip
         self._full = False  # whether every tree holds num_samples_per_tree points
         self._moments = np.zeros(3)  # count, sum and sum of squares of the scores since the trees were full
 
     @classmethod
     def of(cls, forest: Forest, *, shingle_size: int = 1, time_decay: float | None = None, seed: int = 0) -> Self:
         """A stream that goes on from a trained forest, whose sample counts as drawn just now."""
-        trees, points = forest.mass.shape
+        trees, points = forest.trees.mass.shape
         if forest.dim % shingle_size:
             raise ValueError(f"shingle_size: {shingle_size} values do not make rows of {forest.dim} columns")
         if forest.scale != 1.0:
@@ -88,15 +80,15 @@ class StreamingForest:
             feature_dim=forest.dim // shingle_size, shingle_size=shingle_size, num_trees=trees,
             num_samples_per_tree=points, time_decay=time_decay, seed=seed,
         )  # fmt: skip
-        for mine, theirs in zip(stream._forest.tree_arrays, forest.tree_arrays, strict=True):
+        for mine, theirs in zip(stream._forest.trees, forest.trees, strict=True):
             mine[:] = theirs
         leaves = forest.leaves()
-        stream._spare -= np.column_stack([leaves - 1, leaves]).astype(np.int32)
+        stream._samples.free[:] -= np.column_stack([leaves - 1, leaves]).astype(np.int32)
         random = np.random.default_rng(seed)
-        stream._keys[:] = np.sort(np.log(random.exponential(size=stream._keys.shape)))[:, ::-1]
+        stream._samples.keys[:] = np.sort(np.log(random.exponential(size=stream._samples.keys.shape)))[:, ::-1]
         for tree in range(trees):
-            holders = np.repeat(np.arange(points, dtype=np.int32), forest.mass[tree])
-            stream._holders[tree] = random.permutation(holders)
+            holders = np.repeat(np.arange(points, dtype=np.int32), forest.trees.mass[tree])
+            stream._samples.holders[tree] = random.permutation(holders)
         return stream
 
     def update(self, value: Any) -> float:
@@ -161,14 +153,23 @@ class StreamingForest:
         from sagesmith.algorithms.randomcutforest.stream_compiled import observe
 
         points = self._forest.padded(self._shingled(values))
-        trees, capacity = self._keys.shape
+        trees, capacity = self._samples.keys.shape
         scores = np.zeros((len(points), trees))
         full = self._full
         before = max(0, self.seen - self.shingle_size + 1)  # points, of as many values as make one each
         step = trees if threads == 1 else 1
 
         def some(first: int) -> None:
-            observe(points, before, self.time_decay, first, min(trees, first + step), scores, *self._arrays)
+            observe(
+                points,
+                before,
+                self.time_decay,
+                first,
+                min(trees, first + step),
+                scores,
+                self._samples,
+                self._forest.trees,
+            )
 
         if threads == 1:
             some(0)
@@ -182,13 +183,13 @@ class StreamingForest:
         if full:
             self._moments += (len(out), out.sum(), (out * out).sum())
         else:
-            self._full = bool((self._forest.total == capacity).all())
+            self._full = bool((self._forest.trees.total == capacity).all())
         return out
 
     def save(self, folder: Path) -> None:
         """Writes the whole state as plain data; `load` goes on as if nothing had happened."""
         folder.mkdir(parents=True, exist_ok=True)
-        trees, points = self._keys.shape
+        trees, points = self._samples.keys.shape
         document = {"version": VERSION, "num_trees": trees, "num_samples_per_tree": points, "seen": self.seen}
         document |= {name: getattr(self, name) for name in ("feature_dim", "shingle_size", "time_decay")}
         (folder / DOCUMENT).write_text(json.dumps(document), "utf-8")
@@ -198,10 +199,7 @@ class StreamingForest:
 
     def _state(self) -> dict[str, np.ndarray]:
         """Every array that `update` changes in place."""
-        own = ("states", "keys", "holders", "spare_inner", "spare_leaves", "spare", "moments")
-        trees = ("feature", "cut", "child", "box", "sides", "point", "mass", "root", "total")
-        state = {name: getattr(self, f"_{name}") for name in own}
-        return state | {name: getattr(self._forest, name) for name in trees}
+        return {"moments": self._moments, **self._samples._asdict(), **self._forest.trees._asdict()}
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None) -> Self:
@@ -227,7 +225,7 @@ class StreamingForest:
                         raise ValueError(f"array {name!r} is {archive[name].dtype} {archive[name].shape}")
                     array[:] = archive[name]
             stream.seen = seen
-            stream._full = bool((stream._forest.total == stream._forest.mass.shape[1]).all())
+            stream._full = bool((stream._forest.trees.total == stream._forest.trees.mass.shape[1]).all())
             stream._check_trees()
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{folder} holds no stream: {error}") from None
@@ -236,43 +234,41 @@ class StreamingForest:
     def _check_trees(self) -> None:
         """Nodes in use and spare ones are all there are, each once: compiled code follows them unchecked."""
         forest = self._forest
-        trees, points = self._keys.shape
-        inner = forest.feature.shape[1]
+        trees, points = self._samples.keys.shape
+        inner = forest.trees.feature.shape[1]
         for tree in range(trees):
             nodes, leaves = _reached(forest, tree)
-            spare_inner = self._spare_inner[tree, : self._spare[tree, 0]].tolist()
-            spare_leaves = self._spare_leaves[tree, : self._spare[tree, 1]].tolist()
-            held = forest.total[tree]
-            holders = np.bincount(self._holders[tree, :held].clip(0, points - 1), minlength=points)
+            spare_inner = self._samples.inner[tree, : self._samples.free[tree, 0]].tolist()
+            spare_leaves = self._samples.leaves[tree, : self._samples.free[tree, 1]].tolist()
+            held = forest.trees.total[tree]
+            holders = np.bincount(self._samples.holders[tree, :held].clip(0, points - 1), minlength=points)
             mass = np.zeros(points, np.int64)
-            mass[leaves] = forest.mass[tree, leaves]
+            mass[leaves] = forest.trees.mass[tree, leaves]
             if sorted(nodes + spare_inner) != list(range(inner)) or sorted(leaves + spare_leaves) != list(
                 range(points)
             ):
                 raise ValueError(f"the nodes of tree {tree} make no tree")
             if not np.array_equal(holders, mass) or not 0 <= held <= points:
                 raise ValueError(f"tree {tree} counts its points wrong")
-            if ((forest.feature[tree] < 0) | (forest.feature[tree] >= forest.dim)).any():
+            if ((forest.trees.feature[tree] < 0) | (forest.trees.feature[tree] >= forest.dim)).any():
                 raise ValueError(f"tree {tree} cuts no column")
 
 
 def _reached(forest: Forest, tree: int) -> tuple[list[int], list[int]]:
     """The inner nodes and the leaves below the root; a node met a second time ends the walk with an error."""
-    from sagesmith.algorithms.randomcutforest.forest_compiled import EMPTY
-
-    root = int(forest.root[tree])
+    root = int(forest.trees.root[tree])
     waiting = [] if root == EMPTY else [root]
     nodes: list[int] = []
     leaves: list[int] = []
     while waiting:
         node = waiting.pop()
-        if len(nodes) + len(leaves) > 2 * forest.mass.shape[1] or not -forest.mass.shape[1] <= node < len(
-            forest.feature[0]
+        if len(nodes) + len(leaves) > 2 * forest.trees.mass.shape[1] or not -forest.trees.mass.shape[1] <= node < len(
+            forest.trees.feature[0]
         ):
             raise ValueError(f"the nodes of tree {tree} make no tree")
         if node < 0:
             leaves.append(~node)
         else:
             nodes.append(node)
-            waiting.extend(forest.child[tree, node].tolist())
+            waiting.extend(forest.trees.child[tree, node].tolist())
     return nodes, leaves
