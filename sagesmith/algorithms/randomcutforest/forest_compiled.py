@@ -129,59 +129,56 @@ def differs(point: np.ndarray, x: np.ndarray) -> Any:
 
 
 @inlined
-def score_in_tree(
-    x: np.ndarray,
-    tree: int,
-    trees: Trees,
-    total: float,
-    path: np.ndarray,
-) -> Any:
-    """The score of one point in one tree that holds `total` points (Guha et al. 2016, section 3; AWS's open library).
+def add_scores(
+    rows: np.ndarray, start: int, stop: int, tree: int, trees: Trees, path: np.ndarray, out: np.ndarray
+) -> None:
+    """Adds to `out` the scores of rows[start:stop] in a tree (Guha et al. 2016, section 3; AWS's open library).
 
-    The expected 1 / (depth + 1) of `x` were it inserted: at each inner node it would be cut off with probability P.
+    The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P.
+    Nothing is called or made for a row that would have an array's references counted: that costs as much as a cut.
     """
-    node, depth = trees.root[tree], 0
-    while node >= 0:
-        path[depth] = node
-        depth += 1
-        node = trees.child[tree, node, np.int64(x[trees.feature[tree, node]] > trees.cut[tree, node])]
-    leaf = ~node
-    if not differs(trees.point[tree, leaf], x):
-        copies = np.float64(trees.mass[tree, leaf])
-        seen = (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
-        return seen * math.log2(total + 1.0)  # inside every box: nothing above changes it
-    expected: Any = 1.0 / (depth + 1.0)
-    width = len(x)
+    feature, cut, child, sides = trees.feature[tree], trees.cut[tree], trees.child[tree], trees.sides[tree]
+    point, mass, root, total = trees.point[tree], trees.mass[tree], trees.root[tree], np.float64(trees.total[tree])
+    width = rows.shape[1]
     size = 4 * width
-    place, begin = address_of(x), address_of(trees.box[tree])
-    for level in range(depth - 1, -1, -1):
-        node = path[level]
-        low = begin + 2 * size * np.int64(node)
-        outside = np.float64(extension(place, low, low + size, width))
-        if outside == 0.0:
-            break  # the boxes above hold this one
-        cut_off = outside / (trees.sides[tree, node] + outside) if outside < np.inf else 1.0
-        expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
-    return expected * math.log2(total + 1.0)
+    places, boxes = address_of(rows), address_of(trees.box[tree])
+    scale = math.log2(total + 1.0)
+    for row in range(start, stop):
+        node, depth = root, 0
+        while node >= 0:
+            path[depth] = node
+            depth += 1
+            node = child[node, np.int64(rows[row, feature[node]] > cut[node])]
+        leaf, at = ~node, 0
+        while at < width and point[leaf, at] == rows[row, at]:
+            at += 1
+        if at == width:  # a point of the tree lies in every box: nothing above changes its score
+            copies = np.float64(mass[leaf])
+            out[row] += scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+            continue
+        expected = 1.0 / (depth + 1.0)
+        place = places + size * row
+        for level in range(depth - 1, -1, -1):
+            node = path[level]
+            low = boxes + 2 * size * node
+            outside = np.float64(extension(place, low, low + size, width))
+            if outside == 0.0:
+                break  # the boxes above hold this one
+            cut_off = outside / (sides[node] + outside) if outside < np.inf else 1.0
+            expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
+        out[row] += scale * expected
 
 
 @compiled
-def score(
-    rows: np.ndarray,
-    out: np.ndarray,
-    trees: Trees,
-) -> None:
+def score(rows: np.ndarray, out: np.ndarray, trees: Trees) -> None:
     """Sets `out` (n,) to the mean over all trees that hold a point. Tree by tree, so that each stays in the cache."""
     path = np.empty(trees.feature.shape[1] + 1, np.int64)
     out[:] = 0.0
     count = 0
     for tree in range(len(trees.root)):
-        if trees.root[tree] == EMPTY:
-            continue
-        count += 1
-        points = np.float64(trees.total[tree])
-        for row in range(len(rows)):
-            out[row] += score_in_tree(rows[row], tree, trees, points, path)
+        if trees.root[tree] != EMPTY:
+            add_scores(rows, 0, len(rows), tree, trees, path, out)
+            count += 1
     for row in range(len(rows)):
         out[row] /= max(1, count)
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.randomcutforest.forest_compiled import (
+    add_scores,
     cut_between,
     differs,
     join_boxes,
-    score_in_tree,
     sum_of_sides,
     uniform,
 )
@@ -28,38 +28,50 @@ from sagesmith.formats.compiled import compiled, inlined
 
 @compiled
 def observe(
-    rows: np.ndarray,
-    seen: int,
-    decay: float,
-    first: int,
-    last: int,
-    scores: np.ndarray,
-    samples: Samples,
-    trees: Trees,
+    rows: np.ndarray, seen: int, decay: float, first: int, last: int, scores: np.ndarray, samples: Samples, trees: Trees
 ) -> None:
-    """Each of the trees first ... last - 1 takes the rows in turn: scores (row, tree), then perhaps keeps it."""
+    """Each of the trees first ... last - 1 takes the rows in turn: scores (tree, row) each, then perhaps keeps it.
+
+    Rows up to the next that is kept meet the same tree, so they are scored together. `seen` counts the rows before.
+    """
     path = np.empty(trees.feature.shape[1] + 1, np.int64)
     capacity = samples.keys.shape[1]
     for tree in range(first, last):
-        for row in range(len(rows)):
-            x, held = rows[row], trees.total[tree]
+        start = 0
+        while start < len(rows):
+            kept, held, key = start, trees.total[tree], 0.0
+            while kept < len(rows):
+                draw = max(uniform(samples.states, tree), 1e-300)
+                key = math.log(-math.log(draw)) - decay * (seen + kept)
+                if held < capacity or key < samples.keys[tree, 0]:
+                    break
+                kept += 1
+            stop = min(len(rows), kept + 1)
             if trees.root[tree] != EMPTY:
-                scores[row, tree] = score_in_tree(x, tree, trees, np.float64(held), path)
-            key = math.log(-math.log(max(uniform(samples.states, tree), 1e-300))) - decay * (seen + row)
+                add_scores(rows, start, stop, tree, trees, path, scores[tree])
+            start = stop
+            if kept == len(rows):
+                break
             if held == capacity:
-                if key >= samples.keys[tree, 0]:
-                    continue
-                _forget(
-                    _popped(samples, tree, held),
-                    tree,
-                    samples,
-                    trees,
-                    path,
-                )
+                _forget(_popped(samples, tree, held), tree, samples, trees, path)
                 held -= 1
-            leaf = _insert(x, tree, samples, trees)
+            leaf = _insert(rows[kept], tree, samples, trees)
             _push(samples, tree, held, key, leaf)
             trees.total[tree] = held + 1
+
+
+@compiled
+def average(scores: np.ndarray, out: np.ndarray, moments: np.ndarray, full: bool) -> None:
+    """Sets `out` (rows,) to the means of `scores` (trees, rows); adds count, sum and sum of squares to `moments`."""
+    for row in range(len(out)):
+        out[row] = 0.0
+        for tree in range(len(scores)):
+            out[row] += scores[tree, row]
+        out[row] /= len(scores)
+        if full:
+            moments[0] += 1.0
+            moments[1] += out[row]
+            moments[2] += out[row] * out[row]
 
 
 @inlined

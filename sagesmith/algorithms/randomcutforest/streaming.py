@@ -65,7 +65,7 @@ class StreamingForest:
         self._forest = Forest(Trees.empty(num_trees, num_samples_per_tree, dim), dim)
         self._samples = Samples.empty(num_trees, num_samples_per_tree, seed)
         self._before = np.zeros((0, self.feature_dim), np.float32)  # the last shingle_size - 1 values
-        self._full = False  # whether every tree holds num_samples_per_tree points
+        self._full = False
         self._moments = np.zeros(3)  # count, sum and sum of squares of the scores since the trees were full
 
     @classmethod
@@ -110,12 +110,12 @@ class StreamingForest:
 
     def score(self, value: Any) -> float:
         """What `update` would return, without learning."""
-        points = self._shingled(self._checked(value, rows=1))
+        points, _ = self._shingled(self._checked(value, rows=1))
         return float(self._forest.score(points)[0]) if len(points) else 0.0
 
     def attribute(self, value: Any) -> np.ndarray:
         """(shingle_size, feature_dim, 2): the parts of the score of each number for being too high and too low."""
-        points = self._shingled(self._checked(value, rows=1))
+        points, _ = self._shingled(self._checked(value, rows=1))
         shape = (self.shingle_size, self.feature_dim, 2)
         return self._forest.attribute(points)[0].reshape(shape) if len(points) else np.zeros(shape)
 
@@ -137,54 +137,43 @@ class StreamingForest:
             raise ValueError(f"the value {bad} is not a number in [-{LARGE:g}, {LARGE:g}]")
         return array
 
-    def _shingled(self, values: np.ndarray) -> np.ndarray:
-        """(values that complete a shingle, shingle_size * feature_dim)."""
+    def _shingled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points (values that complete a shingle, shingle_size * feature_dim), and what the next ones need."""
         if self.shingle_size == 1:
-            return values
+            return values, self._before
         line = np.concatenate([self._before, values])
+        rest = line[1 - self.shingle_size :]
         if len(line) < self.shingle_size:
-            return np.empty((0, self._forest.dim), np.float32)
-        if len(line) == self.shingle_size:  # one point: a view of windows costs more than its score
-            return line.reshape(1, -1)
-        windows = np.lib.stride_tricks.sliding_window_view(line.ravel(), self._forest.dim)
-        return windows[:: self.feature_dim]
+            return np.empty((0, self._forest.dim), np.float32), rest
+        if len(line) == self.shingle_size:  # one point: a view of windows would cost more than its score
+            return line.reshape(1, -1), rest
+        return np.lib.stride_tricks.sliding_window_view(line.ravel(), self._forest.dim)[:: self.feature_dim], rest
 
     def _observed(self, values: np.ndarray, threads: int) -> np.ndarray:
-        from sagesmith.algorithms.randomcutforest.stream_compiled import observe
+        """The scores of values (n, feature_dim), which are learnt."""
+        from sagesmith.algorithms.randomcutforest.stream_compiled import average, observe
 
-        points = self._forest.padded(self._shingled(values))
-        trees, capacity = self._samples.keys.shape
-        scores = np.zeros((len(points), trees))
-        full = self._full
+        shingles, rest = self._shingled(values)
+        points = self._forest.padded(shingles)
+        trees = len(self._samples.states)
+        scores = np.zeros((trees, len(points)))
         before = max(0, self.seen - self.shingle_size + 1)  # points, of as many values as make one each
-        step = trees if threads == 1 else 1
 
         def some(first: int) -> None:
-            observe(
-                points,
-                before,
-                self.time_decay,
-                first,
-                min(trees, first + step),
-                scores,
-                self._samples,
-                self._forest.trees,
-            )
+            last = min(trees, first + step)
+            observe(points, before, self.time_decay, first, last, scores, self._samples, self._forest.trees)
 
-        if threads == 1:
-            some(0)
-        else:
-            in_threads(some, range(0, trees, step), threads)
-        self.seen += len(values)
-        if self.shingle_size > 1:
-            self._before = np.concatenate([self._before, values])[-(self.shingle_size - 1) :]
+        step = trees if threads == 1 else 1
+        in_threads(some, range(0, trees, step), threads)
         out = np.zeros(len(values))
-        out[len(values) - len(points) :] = scores.mean(axis=1)
-        if full:
-            self._moments += (len(out), out.sum(), (out * out).sum())
-        else:
-            self._full = bool((self._forest.trees.total == capacity).all())
+        average(scores, out[len(values) - len(points) :], self._moments, self._full)
+        self.seen, self._before = self.seen + len(values), rest
+        self._full = self._full or self._is_full()
         return out
+
+    def _is_full(self) -> bool:
+        """Whether every tree holds num_samples_per_tree points."""
+        return bool((self._forest.trees.total == self._samples.keys.shape[1]).all())
 
     def save(self, folder: Path) -> None:
         """Writes the whole state as plain data; `load` goes on as if nothing had happened."""
@@ -225,7 +214,7 @@ class StreamingForest:
                         raise ValueError(f"array {name!r} is {archive[name].dtype} {archive[name].shape}")
                     array[:] = archive[name]
             stream.seen = seen
-            stream._full = bool((stream._forest.trees.total == stream._forest.trees.mass.shape[1]).all())
+            stream._full = stream._is_full()
             stream._check_trees()
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{folder} holds no stream: {error}") from None
