@@ -62,7 +62,7 @@ def main() -> dict[str, Any]:
 def replicated(records: Any) -> Any:
     """The same records for every instance, as RCF's test channel wants them; the SDK's own are always sharded."""
     channel = TrainingInput(records.s3_data, distribution="FullyReplicated", s3_data_type=records.s3_data_type)
-    records.data_channel = lambda: {records.channel: channel}
+    records.records_s3_input = lambda: channel
     return records
 
 
