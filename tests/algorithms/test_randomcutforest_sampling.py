@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -14,8 +15,10 @@ from scipy import sparse
 from sagesmith.algorithms.base import HyperparameterError
 from sagesmith.algorithms.randomcutforest import RandomCutForest, three_sigma
 from sagesmith.algorithms.randomcutforest.reservoir import Reservoir
+from sagesmith.formats.batch import Batch
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
+from sagesmith.formats.recordio_writer import write_records
 from sagesmith.testing.check_algorithm import RecordingRun
 
 
@@ -251,3 +254,22 @@ def test_sparse_rows_are_the_rows_they_stand_for(tmp_path: Path) -> None:
     dense.save(tmp_path)
     facts = json.loads((tmp_path / "model.json").read_text())
     assert (facts["scale"], facts["threshold"]) == (1.0, dense.threshold_)
+
+
+def test_a_pipe_a_file_and_arrays_give_one_forest(tmp_path: Path) -> None:
+    X = rows(5000)
+    content = write_records(Batch(X))
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file" / "rows.pbr").write_bytes(content)
+    os.mkfifo(tmp_path / "train_0")
+    writer = Thread(target=(tmp_path / "train_0").write_bytes, args=(content,))
+    writer.start()
+    kind = "application/x-recordio-protobuf"
+    channels = (
+        Channel.from_pipe("train", tmp_path / "train", kind),
+        Channel.from_folder("train", tmp_path / "file", kind),
+    )
+    forests = [RandomCutForest(num_trees=50, num_samples_per_tree=20).fit(form).forest_ for form in (*channels, X)]
+    writer.join(20)
+    assert np.array_equal(forests[0].trees.point, forests[1].trees.point)
+    assert np.array_equal(forests[1].trees.point, forests[2].trees.point)
