@@ -155,14 +155,17 @@ def test_a_saved_stream_goes_on_as_if_nothing_had_happened(taxi: Any, tmp_path: 
     assert np.array_equal(again.update_many(taxi[1][300:400]), stream.update_many(taxi[1][300:400]))
 
 
-@pytest.mark.parametrize("name", ["child", "holders", "free", "feature", "root", "mass", "total"])
+@pytest.mark.parametrize("name", ["child", "cut", "holders", "free", "feature", "root", "mass", "total"])
 def test_a_saved_stream_that_was_tampered_with_is_refused(name: str, tmp_path: Path) -> None:
     stream = StreamingForest(num_trees=2, num_samples_per_tree=8)
     stream.update_many(np.random.default_rng(0).normal(size=30))
     stream.save(tmp_path)
     with np.load(tmp_path / "stream_algo-1") as archive:
         arrays: dict[str, Any] = {key: archive[key].copy() for key in archive.files}
-    arrays[name].flat[0] += 3
+    if name == "cut":
+        arrays[name] += 1e9  # all to the left
+    else:
+        arrays[name].flat[0] += 3
     with (tmp_path / "stream_algo-1").open("wb") as file:
         np.savez(file, **arrays)
     with pytest.raises(ValueError, match="holds no stream"):

@@ -17,12 +17,7 @@ from sagesmith.formats.compiled import compiled, inlined
 
 
 @compiled
-def attribute(
-    rows: np.ndarray,
-    dim: int,
-    out: np.ndarray,
-    trees: Trees,
-) -> None:
+def attribute(rows: np.ndarray, dim: int, out: np.ndarray, trees: Trees) -> None:
     """Sets `out` (n, width, 2): for each row and coordinate the parts of being too high and too low."""
     path = np.empty(trees.feature.shape[1] + 1, np.int64)
     parts = np.empty((rows.shape[1], 2))
@@ -44,13 +39,7 @@ def attribute(
 
 @inlined
 def _parts_in_tree(
-    x: np.ndarray,
-    dim: int,
-    tree: int,
-    trees: Trees,
-    total: float,
-    path: np.ndarray,
-    parts: np.ndarray,
+    x: np.ndarray, dim: int, tree: int, trees: Trees, total: float, path: np.ndarray, parts: np.ndarray
 ) -> None:
     node, depth = trees.root[tree], 0
     while node >= 0:

@@ -90,17 +90,17 @@ class Forest:
 
     def depths(self) -> list[int]:
         """The nodes from the root to the deepest leaf, both counted, of each tree that was grown, not streamed."""
-        found = []
-        for child, leaves in zip(self.trees.child, self.leaves(), strict=True):
-            depth = np.zeros(max(1, leaves - 1), int)
-            deepest = 0
-            for node in range(leaves - 1):
-                for below in child[node].tolist():
-                    if below >= 0:
-                        depth[below] = depth[node] + 1
-                    deepest = max(deepest, int(depth[node]) + 1)
-            found.append(deepest + 1)
-        return found
+        from sagesmith.algorithms.randomcutforest.forest_compiled import deepest
+
+        return [deepest(tree, leaves - 1, self.trees) for tree, leaves in enumerate(self.leaves().tolist())]
+
+    def check_points(self) -> None:
+        """Raises ValueError for a point that is not where the cuts of its tree lead; nodes must make trees already."""
+        from sagesmith.algorithms.randomcutforest.forest_compiled import misplaced
+
+        tree = misplaced(self.trees)
+        if tree >= 0:
+            raise ValueError(f"tree {tree} holds a point where its cuts do not lead")
 
     def saved(self) -> dict[str, np.ndarray]:
         """What a grown forest is made of; boxes follow from it."""
@@ -132,6 +132,7 @@ class Forest:
         for tree, count in enumerate(leaves.tolist()):
             forest._check_tree(tree, count)
         forest.trees.root[:] = np.where(leaves > 1, 0, -1)
+        forest.check_points()
         boxes(forest.trees, leaves - 1)
         return forest
 

@@ -34,12 +34,7 @@ def cut_between(low: float, high: float, share: float) -> Any:
 
 
 @compiled
-def grow(
-    rows: np.ndarray,
-    tree: int,
-    states: np.ndarray,
-    trees: Trees,
-) -> Any:
+def grow(rows: np.ndarray, tree: int, states: np.ndarray, trees: Trees) -> Any:
     """Grows one tree over `rows` (M, width) float32 and returns its number of leaves.
 
     A node cuts the box of its points in a coordinate drawn with probability side / Σ sides, uniformly (Guha et al.,
@@ -181,6 +176,35 @@ def score(rows: np.ndarray, out: np.ndarray, trees: Trees) -> None:
             count += 1
     for row in range(len(rows)):
         out[row] /= max(1, count)
+
+
+@compiled
+def deepest(tree: int, inner: int, trees: Trees) -> Any:
+    """The nodes from the root of a grown tree to its deepest leaf, both counted."""
+    level = np.ones(max(1, inner), np.int64)
+    most = np.int64(1)
+    for node in range(inner):
+        for side in range(2):
+            below = trees.child[tree, node, side]
+            if below >= 0:
+                level[below] = level[node] + 1
+            most = max(most, level[node] + 1)
+    return most
+
+
+@compiled
+def misplaced(trees: Trees) -> int:
+    """A tree with a point that its own cuts do not lead to, or -1. Such a point could not be found to be forgotten."""
+    for tree in range(len(trees.root)):
+        for leaf in range(trees.mass.shape[1]):
+            if trees.mass[tree, leaf] > 0:
+                node = trees.root[tree]
+                while node >= 0:
+                    right = trees.point[tree, leaf, trees.feature[tree, node]] > trees.cut[tree, node]
+                    node = trees.child[tree, node, np.int64(right)]
+                if node != ~leaf:
+                    return tree
+    return -1
 
 
 @compiled

@@ -75,12 +75,7 @@ def average(scores: np.ndarray, out: np.ndarray, moments: np.ndarray, full: bool
 
 
 @inlined
-def _insert(
-    x: np.ndarray,
-    tree: int,
-    samples: Samples,
-    trees: Trees,
-) -> Any:
+def _insert(x: np.ndarray, tree: int, samples: Samples, trees: Trees) -> Any:
     """Puts a point into a tree and returns its leaf.
 
     From the root down: a cut of the box that `x` extends would part it from the box with probability P. Then it gets a
@@ -159,13 +154,7 @@ def _parting(x: np.ndarray, low: np.ndarray, high: np.ndarray, tree: int, states
 
 
 @inlined
-def _forget(
-    leaf: int,
-    tree: int,
-    samples: Samples,
-    trees: Trees,
-    path: np.ndarray,
-) -> None:
+def _forget(leaf: int, tree: int, samples: Samples, trees: Trees, path: np.ndarray) -> None:
     """Takes one copy of a leaf's point away; with the last one its sibling moves up and the boxes above shrink."""
     trees.mass[tree, leaf] -= 1
     if trees.mass[tree, leaf] > 0:

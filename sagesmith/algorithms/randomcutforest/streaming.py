@@ -222,42 +222,38 @@ class StreamingForest:
 
     def _check_trees(self) -> None:
         """Nodes in use and spare ones are all there are, each once: compiled code follows them unchecked."""
-        forest = self._forest
-        trees, points = self._samples.keys.shape
-        inner = forest.trees.feature.shape[1]
-        for tree in range(trees):
-            nodes, leaves = _reached(forest, tree)
-            spare_inner = self._samples.inner[tree, : self._samples.free[tree, 0]].tolist()
-            spare_leaves = self._samples.leaves[tree, : self._samples.free[tree, 1]].tolist()
-            held = forest.trees.total[tree]
-            holders = np.bincount(self._samples.holders[tree, :held].clip(0, points - 1), minlength=points)
+        trees, samples = self._forest.trees, self._samples
+        points, inner = trees.mass.shape[1], trees.feature.shape[1]
+        for tree in range(len(trees.root)):
+            nodes, leaves = _reached(trees, tree)
+            nodes += samples.inner[tree, : samples.free[tree, 0]].tolist()
             mass = np.zeros(points, np.int64)
-            mass[leaves] = forest.trees.mass[tree, leaves]
-            if sorted(nodes + spare_inner) != list(range(inner)) or sorted(leaves + spare_leaves) != list(
-                range(points)
-            ):
+            mass[leaves] = trees.mass[tree, leaves]
+            leaves += samples.leaves[tree, : samples.free[tree, 1]].tolist()
+            if sorted(nodes) != list(range(inner)) or sorted(leaves) != list(range(points)):
                 raise ValueError(f"the nodes of tree {tree} make no tree")
+            held = trees.total[tree]
+            holders = np.bincount(samples.holders[tree, : max(0, held)].clip(0, points - 1), minlength=points)
             if not np.array_equal(holders, mass) or not 0 <= held <= points:
                 raise ValueError(f"tree {tree} counts its points wrong")
-            if ((forest.trees.feature[tree] < 0) | (forest.trees.feature[tree] >= forest.dim)).any():
+            if ((trees.feature[tree] < 0) | (trees.feature[tree] >= self._forest.dim)).any():
                 raise ValueError(f"tree {tree} cuts no column")
+        self._forest.check_points()
 
 
-def _reached(forest: Forest, tree: int) -> tuple[list[int], list[int]]:
-    """The inner nodes and the leaves below the root; a node met a second time ends the walk with an error."""
-    root = int(forest.trees.root[tree])
-    waiting = [] if root == EMPTY else [root]
+def _reached(trees: Trees, tree: int) -> tuple[list[int], list[int]]:
+    """The inner nodes and the leaves below the root; a node that is met too often ends the walk with an error."""
+    inner, points = trees.feature.shape[1], trees.mass.shape[1]
+    waiting = [int(trees.root[tree])] if trees.root[tree] != EMPTY else []
     nodes: list[int] = []
     leaves: list[int] = []
     while waiting:
         node = waiting.pop()
-        if len(nodes) + len(leaves) > 2 * forest.trees.mass.shape[1] or not -forest.trees.mass.shape[1] <= node < len(
-            forest.trees.feature[0]
-        ):
+        if len(nodes) + len(leaves) > inner + points or not -points <= node < inner:
             raise ValueError(f"the nodes of tree {tree} make no tree")
         if node < 0:
             leaves.append(~node)
         else:
             nodes.append(node)
-            waiting.extend(forest.trees.child[tree, node].tolist())
+            waiting.extend(trees.child[tree, node].tolist())
     return nodes, leaves
