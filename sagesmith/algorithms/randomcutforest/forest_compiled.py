@@ -11,6 +11,7 @@ from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, exte
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
+TOGETHER = 8  # rows that walk down a tree at once
 STEP = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S11, S27, S30, S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
@@ -125,12 +126,13 @@ def differs(point: np.ndarray, x: np.ndarray) -> Any:
 
 @inlined
 def add_scores(
-    rows: np.ndarray, start: int, stop: int, tree: int, trees: Trees, path: np.ndarray, out: np.ndarray
+    rows: np.ndarray, start: int, stop: int, tree: int, trees: Trees, walk: np.ndarray, out: np.ndarray
 ) -> None:
     """Adds to `out` the scores of rows[start:stop] in a tree (Guha et al. 2016, section 3; AWS's open library).
 
     The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P.
     Nothing is called or made for a row that would have an array's references counted: that costs as much as a cut.
+    `walk` (TOGETHER, 2 + longest path): node, depth and the nodes passed, of each of the rows that walk at once.
     """
     feature, cut, child, sides = trees.feature[tree], trees.cut[tree], trees.child[tree], trees.sides[tree]
     point, mass, root, total = trees.point[tree], trees.mass[tree], trees.root[tree], np.float64(trees.total[tree])
@@ -138,41 +140,57 @@ def add_scores(
     size = 4 * width
     places, boxes = address_of(rows), address_of(trees.box[tree])
     scale = math.log2(total + 1.0)
-    for row in range(start, stop):
-        node, depth = root, 0
-        while node >= 0:
-            path[depth] = node
-            depth += 1
-            node = child[node, np.int64(rows[row, feature[node]] > cut[node])]
-        leaf, at = ~node, 0
-        while at < width and point[leaf, at] == rows[row, at]:
-            at += 1
-        if at == width:  # a point of the tree lies in every box: nothing above changes its score
-            copies = np.float64(mass[leaf])
-            out[row] += scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
-            continue
-        expected = 1.0 / (depth + 1.0)
-        place = places + size * row
-        for level in range(depth - 1, -1, -1):
-            node = path[level]
-            low = boxes + 2 * size * node
-            outside = np.float64(extension(place, low, low + size, width))
-            if outside == 0.0:
-                break  # the boxes above hold this one
-            cut_off = outside / (sides[node] + outside) if outside < np.inf else 1.0
-            expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
-        out[row] += scale * expected
+    for first in range(start, stop, TOGETHER):
+        count = min(TOGETHER, stop - first)
+        walking = count if root >= 0 else 0
+        for which in range(count):
+            walk[which, 0], walk[which, 1] = root, 0
+        if count == 1:
+            node, depth = root, 0
+            while node >= 0:
+                walk[0, 2 + depth] = node
+                depth += 1
+                node = child[node, np.int64(rows[first, feature[node]] > cut[node])]
+            walk[0, 0], walk[0, 1], walking = node, depth, 0
+        while walking:  # in turn: while one row's step waits for memory, the others' go on
+            walking = 0
+            for which in range(count):
+                node = walk[which, 0]
+                if node >= 0:
+                    walk[which, 2 + walk[which, 1]] = node
+                    walk[which, 1] += 1
+                    walk[which, 0] = child[node, np.int64(rows[first + which, feature[node]] > cut[node])]
+                    walking += 1
+        for which in range(count):
+            row, leaf, depth, at = first + which, ~walk[which, 0], walk[which, 1], 0
+            while at < width and point[leaf, at] == rows[row, at]:
+                at += 1
+            if at == width:  # a point of the tree lies in every box: nothing above changes its score
+                copies = np.float64(mass[leaf])
+                out[row] += scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+                continue
+            expected = 1.0 / (depth + 1.0)
+            place = places + size * row
+            for level in range(depth - 1, -1, -1):
+                node = walk[which, 2 + level]
+                low = boxes + 2 * size * node
+                outside = np.float64(extension(place, low, low + size, width))
+                if outside == 0.0:
+                    break  # the boxes above hold this one
+                cut_off = outside / (sides[node] + outside) if outside < np.inf else 1.0
+                expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
+            out[row] += scale * expected
 
 
 @compiled
 def score(rows: np.ndarray, out: np.ndarray, trees: Trees) -> None:
     """Sets `out` (n,) to the mean over all trees that hold a point. Tree by tree, so that each stays in the cache."""
-    path = np.empty(trees.feature.shape[1] + 1, np.int64)
+    walk = np.empty((TOGETHER, trees.feature.shape[1] + 2), np.int64)
     out[:] = 0.0
     count = 0
     for tree in range(len(trees.root)):
         if trees.root[tree] != EMPTY:
-            add_scores(rows, 0, len(rows), tree, trees, path, out)
+            add_scores(rows, 0, len(rows), tree, trees, walk, out)
             count += 1
     for row in range(len(rows)):
         out[row] /= max(1, count)

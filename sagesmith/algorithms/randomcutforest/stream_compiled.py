@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.randomcutforest.forest_compiled import (
+    TOGETHER,
     add_scores,
     cut_between,
     differs,
@@ -34,7 +35,7 @@ def observe(
 
     Rows up to the next that is kept meet the same tree, so they are scored together. `seen` counts the rows before.
     """
-    path = np.empty(trees.feature.shape[1] + 1, np.int64)
+    walk = np.empty((TOGETHER, trees.feature.shape[1] + 2), np.int64)
     capacity = samples.keys.shape[1]
     for tree in range(first, last):
         start = 0
@@ -48,12 +49,12 @@ def observe(
                 kept += 1
             stop = min(len(rows), kept + 1)
             if trees.root[tree] != EMPTY:
-                add_scores(rows, start, stop, tree, trees, path, scores[tree])
+                add_scores(rows, start, stop, tree, trees, walk, scores[tree])
             start = stop
             if kept == len(rows):
                 break
             if held == capacity:
-                _forget(_popped(samples, tree, held), tree, samples, trees, path)
+                _forget(_popped(samples, tree, held), tree, samples, trees, walk[0])
                 held -= 1
             leaf = _insert(rows[kept], tree, samples, trees)
             _push(samples, tree, held, key, leaf)
