@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, extension
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
@@ -236,16 +236,15 @@ def boxes(trees: Trees, inner: np.ndarray) -> None:
 @inlined
 def join_boxes(tree: int, node: int, trees: Trees) -> None:
     """The box of a node from those of its children."""
-    left, right = trees.child[tree, node, 0], trees.child[tree, node, 1]
-    left_low = trees.box[tree, left, 0] if left >= 0 else trees.point[tree, ~left]
-    left_high = trees.box[tree, left, 1] if left >= 0 else trees.point[tree, ~left]
-    right_low = trees.box[tree, right, 0] if right >= 0 else trees.point[tree, ~right]
-    right_high = trees.box[tree, right, 1] if right >= 0 else trees.point[tree, ~right]
-    low, high = trees.box[tree, node, 0], trees.box[tree, node, 1]
-    for at in range(len(low)):
-        low[at] = left_low[at] if left_low[at] < right_low[at] else right_low[at]
-        high[at] = left_high[at] if left_high[at] > right_high[at] else right_high[at]
-    trees.sides[tree, node] = sum_of_sides(low, high)
+    width = trees.box.shape[3]
+    size = 4 * width
+    boxes, points = address_of(trees.box[tree]), address_of(trees.point[tree])
+    left, right = np.int64(trees.child[tree, node, 0]), np.int64(trees.child[tree, node, 1])
+    low = boxes + 2 * size * left if left >= 0 else points + size * ~left
+    high = low + size if left >= 0 else low
+    least = boxes + 2 * size * right if right >= 0 else points + size * ~right
+    greatest = least + size if right >= 0 else least
+    trees.sides[tree, node] = cover(boxes + 2 * size * np.int64(node), low, high, least, greatest, width)
 
 
 @inlined

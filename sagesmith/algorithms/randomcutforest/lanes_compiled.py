@@ -1,6 +1,6 @@
-"""extension: by how much a point sticks out of a box, eight coordinates at a time, in compiled code.
+"""extension, cover: boxes, eight coordinates at a time, in compiled code.
 
-Every score asks this of every box on its way, so it decides the speed of all. Written as vector instructions, since a
+Every score asks of every box on its way by how much a point sticks out, which decides the speed of all. Written as vector instructions, since a
 compiler may not reorder a sum of floats by itself.
 """
 
@@ -43,6 +43,30 @@ def extension(_typing: Any, point: Any, low: Any, high: Any, width: Any) -> Any:
         return _sum_of(builder, builder.load(total))
 
     return types.float32(types.int64, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def cover(_typing: Any, box: Any, low: Any, high: Any, least: Any, greatest: Any, width: Any) -> Any:
+    """Sets a box, its upper corner behind its lower, to cover two others; returns the sum of its sides.
+
+    `low` and `high`, `least` and `greatest` are the corners of the two, all by their addresses; a point is both of its.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        total = cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, [0.0] * LANES))
+        blocks = builder.sdiv(arguments[5], ir.Constant(ir.IntType(64), LANES))
+        starts = [builder.inttoptr(address, _FLOATS.as_pointer()) for address in arguments[:5]]
+        with cgutils.for_range(builder, blocks) as loop:
+            low, high, least, greatest = (builder.load(builder.gep(at, [loop.index]), align=4) for at in starts[1:])
+            lower = builder.select(builder.fcmp_ordered("<", low, least), low, least)
+            upper = builder.select(builder.fcmp_ordered(">", high, greatest), high, greatest)
+            builder.store(lower, builder.gep(starts[0], [loop.index]), align=4)
+            behind = builder.gep(starts[0], [builder.add(loop.index, blocks)])
+            builder.store(upper, behind, align=4)
+            builder.store(builder.fadd(builder.load(total), builder.fsub(upper, lower)), total)
+        return _sum_of(builder, builder.load(total))
+
+    return types.float32(*[types.int64] * 6), emit
 
 
 def _sum_of(builder: Any, vector: Any) -> Any:

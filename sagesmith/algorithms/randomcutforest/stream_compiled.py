@@ -19,10 +19,9 @@ from sagesmith.algorithms.randomcutforest.forest_compiled import (
     cut_between,
     differs,
     join_boxes,
-    sum_of_sides,
     uniform,
 )
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, extension
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Samples, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
@@ -85,53 +84,46 @@ def _insert(x: np.ndarray, tree: int, samples: Samples, trees: Trees) -> Any:
     node, parent, side = trees.root[tree], np.int64(-1), np.int64(0)
     width = len(x)
     size = 4 * width
-    place, boxes, points = address_of(x), address_of(trees.box[tree]), address_of(trees.point[tree])
+    feature, cut, child, sides = trees.feature[tree], trees.cut[tree], trees.child[tree], trees.sides[tree]
+    box, point = trees.box[tree], trees.point[tree]
+    place, boxes, points = address_of(x), address_of(box), address_of(point)
     while node != EMPTY:
         if node >= 0:
             low = boxes + 2 * size * np.int64(node)
             high = low + size
-            own = trees.sides[tree, node]
+            own = sides[node]
         else:
             low = points + size * np.int64(~node)
             high, own = low, 0.0
         outside = np.float64(extension(place, low, high, width))
-        if node < 0 and not differs(trees.point[tree, ~node], x):
+        if node < 0 and not differs(point[~node], x):
             trees.mass[tree, ~node] += 1
             return ~node
         if node < 0 or (outside > 0.0 and uniform(samples.states, tree) * (own + outside) < outside):
             break
         if outside > 0.0:
-            trees.sides[tree, node] = _widen(x, trees.box[tree, node, 0], trees.box[tree, node, 1])
-        parent, side = node, np.int64(x[trees.feature[tree, node]] > trees.cut[tree, node])
-        node = trees.child[tree, parent, side]
+            sides[node] = cover(low, low, high, place, place, width)
+        parent, side = node, np.int64(x[feature[node]] > cut[node])
+        node = child[parent, side]
     samples.free[tree, 1] -= 1
     leaf = samples.leaves[tree, samples.free[tree, 1]]
-    trees.point[tree, leaf] = x
+    point[leaf] = x
     trees.mass[tree, leaf] = 1
     fresh = ~leaf
     if node != EMPTY:
         samples.free[tree, 0] -= 1
         fresh = samples.inner[tree, samples.free[tree, 0]]
-        trees.box[tree, fresh, 0] = trees.box[tree, node, 0] if node >= 0 else trees.point[tree, ~node]
-        trees.box[tree, fresh, 1] = trees.box[tree, node, 1] if node >= 0 else trees.point[tree, ~node]
-        at, value, right = _parting(x, trees.box[tree, fresh, 0], trees.box[tree, fresh, 1], tree, samples.states)
-        trees.feature[tree, fresh], trees.cut[tree, fresh] = at, value
-        trees.child[tree, fresh, right], trees.child[tree, fresh, 1 - right] = ~leaf, node
-        trees.sides[tree, fresh] = _widen(x, trees.box[tree, fresh, 0], trees.box[tree, fresh, 1])
+        new = boxes + 2 * size * np.int64(fresh)
+        cover(new, low, high, low, high, width)
+        at, value, right = _parting(x, box[fresh, 0], box[fresh, 1], tree, samples.states)
+        feature[fresh], cut[fresh] = at, value
+        child[fresh, right], child[fresh, 1 - right] = ~leaf, node
+        sides[fresh] = cover(new, new, new + size, place, place, width)
     if parent < 0:
         trees.root[tree] = fresh
     else:
-        trees.child[tree, parent, side] = fresh
+        child[parent, side] = fresh
     return leaf
-
-
-@inlined
-def _widen(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> Any:
-    """Extends a box by a point and returns the sum of its sides."""
-    for at in range(len(x)):
-        low[at] = x[at] if x[at] < low[at] else low[at]
-        high[at] = x[at] if x[at] > high[at] else high[at]
-    return sum_of_sides(low, high)
 
 
 @inlined
@@ -160,38 +152,40 @@ def _forget(leaf: int, tree: int, samples: Samples, trees: Trees, path: np.ndarr
     trees.mass[tree, leaf] -= 1
     if trees.mass[tree, leaf] > 0:
         return
-    x = trees.point[tree, leaf]
+    x, box = trees.point[tree, leaf], trees.box[tree]
+    feature, cut, child = trees.feature[tree], trees.cut[tree], trees.child[tree]
     node, depth = trees.root[tree], 0
     while node >= 0:
         path[depth] = node
         depth += 1
-        node = trees.child[tree, node, np.int64(x[trees.feature[tree, node]] > trees.cut[tree, node])]
+        node = child[node, np.int64(x[feature[node]] > cut[node])]
     samples.leaves[tree, samples.free[tree, 1]] = leaf
     samples.free[tree, 1] += 1
     if depth == 0:
         trees.root[tree] = EMPTY
         return
     parent = path[depth - 1]
-    sibling = trees.child[tree, parent, 0] if trees.child[tree, parent, 1] == node else trees.child[tree, parent, 1]
+    sibling = child[parent, 0] if child[parent, 1] == node else child[parent, 1]
     samples.inner[tree, samples.free[tree, 0]] = parent
     samples.free[tree, 0] += 1
     if depth == 1:
         trees.root[tree] = sibling
         return
     above = path[depth - 2]
-    trees.child[tree, above, np.int64(trees.child[tree, above, 1] == parent)] = sibling
+    child[above, np.int64(child[above, 1] == parent)] = sibling
     for level in range(depth - 2, -1, -1):
         node = path[level]
-        if not _on_edge(x, trees.box[tree, node, 0], trees.box[tree, node, 1]):
+        if not _on_edge(x, box, node):
             return  # inside this box and all above: none of them shrinks
         join_boxes(tree, node, trees)
 
 
 @inlined
-def _on_edge(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> Any:
+def _on_edge(x: np.ndarray, box: np.ndarray, node: int) -> Any:
     edges = np.int64(0)  # counted to the end: a loop that may end anywhere is not made of vector instructions
     for at in range(len(x)):
-        edges += np.int64((low[at] < high[at]) & ((x[at] == low[at]) | (x[at] == high[at])))
+        low, high = box[node, 0, at], box[node, 1, at]
+        edges += np.int64((low < high) & ((x[at] == low) | (x[at] == high)))
     return edges > 0
 
 
