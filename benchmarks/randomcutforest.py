@@ -138,12 +138,11 @@ def peak() -> float:
 
 
 def mixed(rows: int = 100_000, columns: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Four clouds, and 1% of points spread over more than where they lie."""
+    """Four clouds, and 1% of points that belong to none of them closely: hard enough to tell scores apart."""
     random = np.random.default_rng(1)
     labels = random.random(rows) < 0.01
     centers = random.normal(size=(4, columns)) * 3
-    X = centers[random.integers(0, 4, rows)] + random.normal(size=(rows, columns))
-    X[labels] = random.uniform(-5, 5, (labels.sum(), columns))
+    X = centers[random.integers(0, 4, rows)] + random.normal(size=(rows, columns)) * np.where(labels, 1.5, 1)[:, None]
     return X.astype(np.float32), labels
 
 

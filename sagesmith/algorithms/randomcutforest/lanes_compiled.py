@@ -1,7 +1,7 @@
 """extension, cover: boxes, eight coordinates at a time, in compiled code.
 
-Every score asks of every box on its way by how much a point sticks out, which decides the speed of all. Written as vector instructions, since a
-compiler may not reorder a sum of floats by itself.
+Every score asks of every box on its way by how much a point sticks out, which decides the speed of all. Written as
+vector instructions, since a compiler may not reorder a sum of floats by itself.
 """
 
 from __future__ import annotations
