@@ -77,6 +77,7 @@ def draw(
         at = times.index(f"{day} 12:00:00")
         height = np.nanmax(scores[at - 40 : at + 60]) + 0.12 * (number % 2)  # neighbours do not cover each other
         below.annotate(name, (at, height), ha="center", va="bottom", fontsize=7)
+    below.set_ylim(0, 1.2 * np.nanmax(scores))
     below.set_ylabel("anomaly score", fontsize=8)
     months = [number for number, time in enumerate(times) if time.endswith("-01 00:00:00")]
     below.set_xticks(months, [times[number][:7] for number in months], fontsize=8)
