@@ -53,6 +53,7 @@ LINES = [
     "Validating memory limits...",
     "Memory limits validated.",
     "Sampling training data...",
+    "feature_dim is correct.",
     "Sampling training data completed.",
     "Early stop condition met. Stopping training.",
     "#progress_metric: host=algo-1, completed 100 % epochs",

@@ -9,6 +9,7 @@ Beyond SageMaker: `attribute`, `suggest_threshold`, `stream`, and scikit-learn's
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -124,6 +125,8 @@ class RandomCutForest(FirstParty):
         for batch in passes(channel, self.settings["mini_batch_size"], self.settings["feature_dim"]):
             if batch.weight is not None:
                 raise DataError("rows have weights (sample_weight), which a random cut forest does not use")
+            if not reservoir.seen:
+                run.log("feature_dim is correct.")
             for rows in _dense(batch):
                 reservoir.add(rows)
             if run.stopping:
@@ -179,7 +182,7 @@ class RandomCutForest(FirstParty):
         """`score`: the higher, the more abnormal, (n,)."""
         check_width(batch, self.forest_.dim, "the request has rows")
         check_finite(batch, "the request")
-        return {"score": self._scores(batch, Run().threads)}
+        return {"score": self._scores(batch, _threads())}
 
     def _scores(self, batch: Batch, threads: int) -> np.ndarray:
         return np.concatenate([self.forest_.score(rows, threads) for rows in _dense(batch)] or [np.empty(0)])
@@ -218,7 +221,7 @@ class RandomCutForest(FirstParty):
         The parts of a row sum to its score.
         """
         batch = self._given(X)
-        return np.concatenate([self.forest_.attribute(rows, Run().threads) for rows in _dense(batch)])
+        return np.concatenate([self.forest_.attribute(rows, _threads()) for rows in _dense(batch)])
 
     def suggest_threshold(self, X: Any, *, fraction: float | None = None, deviations: float = 3.0) -> float:
         """The score above which to call rows like those of `X` abnormal; set `threshold_` to it to have it used.
@@ -273,6 +276,12 @@ class RandomCutForest(FirstParty):
 
 def three_sigma(scores: np.ndarray, deviations: float = 3.0) -> float:
     return float(scores.mean() + deviations * scores.std())
+
+
+@functools.cache
+def _threads() -> int:
+    """The processors for a request; a Run looks for GPUs too, which takes longer than to score a row."""
+    return Run().threads
 
 
 def _dense(batch: Batch) -> Iterator[np.ndarray]:
