@@ -1,0 +1,219 @@
+"""observe: points of a stream scored, inserted and forgotten, tree by tree; compiled.
+
+Insertion and deletion keep the distribution of a random cut tree over its present points (Guha, Mishra, Roy,
+Schrijvers, Robust Random Cut Forest Based Anomaly Detection on Streams, ICML 2016, algorithms 1 and 2). Each tree keeps
+a sample of its own: a reservoir in which a point's chance fades by exp(-decay) with each later one (Efraimidis and
+Spirakis, Weighted random sampling with a reservoir, 2006).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sagesmith.algorithms.randomcutforest.forest_compiled import (
+    TOGETHER,
+    add_scores,
+    cut_between,
+    differs,
+    join_boxes,
+    uniform,
+)
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
+from sagesmith.algorithms.randomcutforest.trees import EMPTY, Samples, Trees
+from sagesmith.formats.compiled import compiled, inlined
+
+
+@compiled
+def observe(
+    rows: np.ndarray, seen: int, decay: float, first: int, last: int, scores: np.ndarray, samples: Samples, trees: Trees
+) -> None:
+    """Each of the trees first ... last - 1 takes the rows in turn: scores (tree, row) each, then perhaps keeps it.
+
+    Rows up to the next that is kept meet the same tree, so they are scored together. `seen` counts the rows before.
+    """
+    walk = np.empty((TOGETHER, trees.feature.shape[1] + 2), np.int64)
+    capacity = samples.keys.shape[1]
+    for tree in range(first, last):
+        start = 0
+        while start < len(rows):
+            kept, held, key = start, trees.total[tree], 0.0
+            while kept < len(rows):
+                draw = max(uniform(samples.states, tree), 1e-300)
+                key = math.log(-math.log(draw)) - decay * (seen + kept)
+                if held < capacity or key < samples.keys[tree, 0]:
+                    break
+                kept += 1
+            stop = min(len(rows), kept + 1)
+            if trees.root[tree] != EMPTY:
+                add_scores(rows, start, stop, tree, trees, walk, scores[tree])
+            start = stop
+            if kept == len(rows):
+                break
+            if held == capacity:
+                _forget(_popped(samples, tree, held), tree, samples, trees, walk[0])
+                held -= 1
+            leaf = _insert(rows[kept], tree, samples, trees)
+            _push(samples, tree, held, key, leaf)
+            trees.total[tree] = held + 1
+
+
+@compiled
+def average(scores: np.ndarray, out: np.ndarray, moments: np.ndarray, full: bool) -> None:
+    """Sets `out` (rows,) to the means of `scores` (trees, rows); adds count, sum and sum of squares to `moments`."""
+    for row in range(len(out)):
+        out[row] = 0.0
+        for tree in range(len(scores)):
+            out[row] += scores[tree, row]
+        out[row] /= len(scores)
+        if full:
+            moments[0] += 1.0
+            moments[1] += out[row]
+            moments[2] += out[row] * out[row]
+
+
+@inlined
+def _insert(x: np.ndarray, tree: int, samples: Samples, trees: Trees) -> Any:
+    """Puts a point into a tree and returns its leaf.
+
+    From the root down: a cut of the box that `x` extends would part it from the box with probability P. Then it gets a
+    leaf here; else the box's own cut stands, the box grows, and the same is asked of the child on its side.
+    """
+    node, parent, side = trees.root[tree], np.int64(-1), np.int64(0)
+    width = len(x)
+    size = 4 * width
+    feature, cut, child, sides = trees.feature[tree], trees.cut[tree], trees.child[tree], trees.sides[tree]
+    box, point = trees.box[tree], trees.point[tree]
+    place, boxes, points = address_of(x), address_of(box), address_of(point)
+    while node != EMPTY:
+        if node >= 0:
+            low = boxes + 2 * size * np.int64(node)
+            high = low + size
+            own = sides[node]
+        else:
+            low = points + size * np.int64(~node)
+            high, own = low, 0.0
+        outside = np.float64(extension(place, low, high, width))
+        if node < 0 and not differs(point[~node], x):
+            trees.mass[tree, ~node] += 1
+            return ~node
+        if node < 0 or (outside > 0.0 and uniform(samples.states, tree) * (own + outside) < outside):
+            break
+        if outside > 0.0:
+            sides[node] = cover(low, low, high, place, place, width)
+        parent, side = node, np.int64(x[feature[node]] > cut[node])
+        node = child[parent, side]
+    samples.free[tree, 1] -= 1
+    leaf = samples.leaves[tree, samples.free[tree, 1]]
+    point[leaf] = x
+    trees.mass[tree, leaf] = 1
+    fresh = ~leaf
+    if node != EMPTY:
+        samples.free[tree, 0] -= 1
+        fresh = samples.inner[tree, samples.free[tree, 0]]
+        new = boxes + 2 * size * np.int64(fresh)
+        cover(new, low, high, low, high, width)
+        at, value, right = _parting(x, box[fresh, 0], box[fresh, 1], tree, samples.states)
+        feature[fresh], cut[fresh] = at, value
+        child[fresh, right], child[fresh, 1 - right] = ~leaf, node
+        sides[fresh] = cover(new, new, new + size, place, place, width)
+    if parent < 0:
+        trees.root[tree] = fresh
+    else:
+        child[parent, side] = fresh
+    return leaf
+
+
+@inlined
+def _parting(x: np.ndarray, low: np.ndarray, high: np.ndarray, tree: int, states: np.ndarray) -> Any:
+    """A cut between a point and a box, uniform over the extension: coordinate, value, and the side of the point."""
+    outside = 0.0
+    for at in range(len(x)):
+        outside += max(0.0, np.float64(low[at]) - x[at]) + max(0.0, np.float64(x[at]) - high[at])
+    target, passed, found = uniform(states, tree) * outside, 0.0, 0
+    for at in range(len(x)):
+        part = max(0.0, np.float64(low[at]) - x[at]) + max(0.0, np.float64(x[at]) - high[at])
+        if part > 0.0:
+            found = at
+            passed += part
+            if passed > target:
+                break
+    share = uniform(states, tree)
+    if x[found] > high[found]:
+        return found, cut_between(np.float64(high[found]), np.float64(x[found]), share), 1
+    return found, cut_between(np.float64(x[found]), np.float64(low[found]), share), 0
+
+
+@inlined
+def _forget(leaf: int, tree: int, samples: Samples, trees: Trees, path: np.ndarray) -> None:
+    """Takes one copy of a leaf's point away; with the last one its sibling moves up and the boxes above shrink."""
+    trees.mass[tree, leaf] -= 1
+    if trees.mass[tree, leaf] > 0:
+        return
+    x, box = trees.point[tree, leaf], trees.box[tree]
+    feature, cut, child = trees.feature[tree], trees.cut[tree], trees.child[tree]
+    node, depth = trees.root[tree], 0
+    while node >= 0:
+        path[depth] = node
+        depth += 1
+        node = child[node, np.int64(x[feature[node]] > cut[node])]
+    samples.leaves[tree, samples.free[tree, 1]] = leaf
+    samples.free[tree, 1] += 1
+    if depth == 0:
+        trees.root[tree] = EMPTY
+        return
+    parent = path[depth - 1]
+    sibling = child[parent, 0] if child[parent, 1] == node else child[parent, 1]
+    samples.inner[tree, samples.free[tree, 0]] = parent
+    samples.free[tree, 0] += 1
+    if depth == 1:
+        trees.root[tree] = sibling
+        return
+    above = path[depth - 2]
+    child[above, np.int64(child[above, 1] == parent)] = sibling
+    for level in range(depth - 2, -1, -1):
+        node = path[level]
+        if not _on_edge(x, box, node):
+            return  # inside this box and all above: none of them shrinks
+        join_boxes(tree, node, trees)
+
+
+@inlined
+def _on_edge(x: np.ndarray, box: np.ndarray, node: int) -> Any:
+    edges = np.int64(0)  # counted to the end: a loop that may end anywhere is not made of vector instructions
+    for at in range(len(x)):
+        low, high = box[node, 0, at], box[node, 1, at]
+        edges += np.int64((low < high) & ((x[at] == low) | (x[at] == high)))
+    return edges > 0
+
+
+@inlined
+def _push(samples: Samples, tree: int, held: int, key: float, leaf: int) -> None:
+    at = held
+    while at > 0 and samples.keys[tree, (at - 1) // 2] < key:
+        samples.keys[tree, at], samples.holders[tree, at] = (
+            samples.keys[tree, (at - 1) // 2],
+            samples.holders[tree, (at - 1) // 2],
+        )
+        at = (at - 1) // 2
+    samples.keys[tree, at], samples.holders[tree, at] = key, leaf
+
+
+@inlined
+def _popped(samples: Samples, tree: int, held: int) -> Any:
+    """Takes the entry with the largest key out of a heap of `held`, and returns its leaf."""
+    leaf = samples.holders[tree, 0]
+    key, moved = samples.keys[tree, held - 1], samples.holders[tree, held - 1]
+    at = 0
+    while 2 * at + 1 < held - 1:
+        below = 2 * at + 1
+        if below + 1 < held - 1 and samples.keys[tree, below + 1] > samples.keys[tree, below]:
+            below += 1
+        if samples.keys[tree, below] <= key:
+            break
+        samples.keys[tree, at], samples.holders[tree, at] = samples.keys[tree, below], samples.holders[tree, below]
+        at = below
+    samples.keys[tree, at], samples.holders[tree, at] = key, moved
+    return leaf
