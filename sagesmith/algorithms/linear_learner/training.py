@@ -1,0 +1,203 @@
+"""A training job of Linear Learner: channels in, the best model out. `train` reads in the order of the job's log.
+
+look at the rows -> scaler -> models side by side, epoch after epoch, each judged on validation -> the best, calibrated
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sagesmith.algorithms.first_party import report_scores
+from sagesmith.algorithms.linear_learner import grid, losses
+from sagesmith.algorithms.linear_learner.hosts import Gang
+from sagesmith.algorithms.linear_learner.judging import Judge
+from sagesmith.algorithms.linear_learner.losses import MULTICLASS, REGRESSOR
+from sagesmith.algorithms.linear_learner.network import LAZY, Network
+from sagesmith.algorithms.linear_learner.optimizers import LEARNING_RATE, Optimizer
+from sagesmith.algorithms.linear_learner.plan import Plan
+from sagesmith.algorithms.linear_learner.rows import Rows, any_number, class_labels
+from sagesmith.algorithms.linear_learner.scaler import Scaler, log_scaler
+from sagesmith.algorithms.linear_learner.stopping import EarlyStopping
+from sagesmith.algorithms.run import Run
+from sagesmith.formats.errors import DataError
+
+if TYPE_CHECKING:
+    from sagesmith.algorithms.linear_learner import LinearLearner
+    from sagesmith.formats.channel import Channel
+
+SAMPLED = 100_000  # rows on which every model is calibrated after an epoch, and that stand in for a validation channel
+
+
+def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -> None:
+    """Trains and leaves weights and threshold in `algorithm`.
+
+    Raises:
+        DataError: rows that cannot be learnt from.
+    """
+    begun = time.monotonic()
+    with np.errstate(all="ignore"):  # a model whose learning rate is too high overflows and is not chosen
+        rows, held, plan, gang = _looked_at(algorithm, channels, run)
+        network, optimizer = _started(plan, rows)
+        judge = Judge(plan, network, held, gang)
+        run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
+        best, chosen = _epochs(plan, rows, network, optimizer, judge, gang)
+        threshold = judge.threshold(best, chosen)
+        algorithm.keep(*plan.scaler.folded(best), threshold)
+        _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
+
+
+def _looked_at(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -> tuple[Rows, Rows, Plan, Gang]:
+    settings, loss, gang = algorithm.settings, losses.chosen(algorithm.settings), Gang(run)
+    classes = 0 if loss.predictor == REGRESSOR else algorithm.classes_known()
+    labels = class_labels(classes) if classes else any_number
+    width = None if settings["feature_dim"] == "auto" else int(settings["feature_dim"])
+    scaled = int(settings["num_point_for_scaler"])
+    rows = Rows(channels["train"], width, labels, sampled=max(scaled, SAMPLED), classes=classes)
+    count = gang.total(rows.count)
+    if count == 0:
+        raise DataError("the train channel holds no rows")
+    width = gang.agreed_width(rows.width)
+    rows.classes = gang.added(rows.classes)
+    moments = gang.moments(rows.sample.take(slice(None, -(-scaled // len(run.hosts)))) if rows.count else None)
+    sparse = gang.any(rows.is_sparse)
+    lazy = sparse and width > LAZY and settings["unbias_data"] is not True
+    centred = not lazy and (settings["use_bias"] if settings["unbias_data"] == "auto" else settings["unbias_data"])
+    scaler = Scaler.fitted(moments, settings, centred)
+    plan = Plan(settings, run, loss, max(1, classes) if loss.predictor == MULTICLASS else 1, width, scaler, lazy)
+    plan.weigh(rows.classes)
+    _announce(plan, count, sparse)
+    if "validation" in channels:
+        held = Rows(channels["validation"], width, labels)
+        if not gang.total(held.count):
+            raise DataError("the validation channel holds no rows")
+    else:
+        run.log("Validation data is not provided: a sample of the training data stands in")
+        held = gang.sample(rows, SAMPLED, labels)
+    return rows, held, plan, gang
+
+
+def _announce(plan: Plan, count: int, sparse: bool) -> None:
+    run = plan.run
+    run.log("Training on %d rows of %d columns, %s", count, plan.width, "sparse" if sparse else "dense")
+    log_scaler(plan.scaler, run)
+    for line in plan.without_effect():
+        run.log(line)
+    if run.checkpoints is None:
+        run.log("Checkpoint loading and saving are disabled.")
+    else:
+        run.log("Checkpoints are configured, but Linear Learner writes none: a stopped job keeps its best model")
+
+
+def _started(plan: Plan, rows: Rows) -> tuple[Network, Optimizer]:
+    settings = plan.settings
+    name = "adam" if settings["optimizer"] == "auto" else settings["optimizer"]
+    number = grid.count(settings, (plan.width + 1) * plan.outputs)
+    plan.models = grid.models(settings, number, LEARNING_RATE[name])
+    if number < grid.MODELS and settings["num_models"] == "auto":
+        plan.run.log("%d models instead of %d: a model has many weights", number, grid.MODELS)
+    network = Network(settings, plan.width, plan.outputs, number, plan.scaler)
+    network.lazy = plan.lazy
+    return network, Optimizer(settings, plan.models, network.weights)
+
+
+def _epochs(
+    plan: Plan, rows: Rows, network: Network, optimizer: Optimizer, judge: Judge, gang: Gang
+) -> tuple[np.ndarray, int]:
+    """The weights of the best model of all epochs, (d + 1, outputs), and its number."""
+    run, settings = plan.run, plan.settings
+    stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
+    best, chosen = network.column(0), 0
+    for epoch in range(settings["epochs"]):
+        begun = time.monotonic()
+        objective, seen, asked = _pass(plan, rows, network, optimizer, gang, epoch)
+        _log_objective(plan, "train", objective, epoch)
+        judged = judge.epoch()
+        _log_objective(plan, "validation", judged.losses, epoch)
+        run.metric_line(
+            f"#early_stopping_criteria_metric: host={run.host}, epoch={epoch}, "
+            f"criteria={judge.criterion}, value={abs(judged.value)}"
+        )
+        if stopping.better(judged.value, float(judged.losses[judged.model])):
+            best, chosen = network.column(judged.model), judged.model
+            run.log("Epoch %d: Loss improved. Updating best model", epoch)
+            run.log("Saving model for epoch: %d", epoch)
+        else:
+            run.log("Epoch %d: Loss has not improved for %d epochs.", epoch, stopping.without)
+        run.progress(epoch + 1, settings["epochs"], seen / max(1e-9, time.monotonic() - begun))
+        if asked:
+            break
+        if stopping.over:
+            run.log("Early stop condition met. Stopping training.")
+            break
+    if not np.isfinite(stopping.best):
+        raise DataError("no model has a finite loss: try a smaller learning_rate, or normalize_data")
+    return best, chosen
+
+
+def _pass(
+    plan: Plan, rows: Rows, network: Network, optimizer: Optimizer, gang: Gang, epoch: int
+) -> tuple[np.ndarray, int, bool]:
+    """One epoch: mean loss of every model on the way (m,), rows of this host, and whether the job is to stop."""
+    random = np.random.default_rng((plan.run.rank, epoch))
+    losses_, weights, seen = np.zeros(network.models), 0.0, 0
+    batches = rows.batches(plan.settings["mini_batch_size"], random)
+    while True:
+        batch = next(batches, None)
+        lost, total, gradient, moved = np.zeros(network.models), 0.0, None, None
+        if batch is not None:
+            label, weight, total = plan.prepared(batch)
+            z, state = network.outputs_of(batch)
+            losses.gradient(plan.loss, plan.parameter, z, label, weight, plan.up, lost)
+            gradient, moved = network.gradient(z, state)
+            seen += len(batch)
+        step = gang.together(lost, total, gradient, moved, network.weights.shape[1], plan.run.stopping)
+        if step is None:  # no host has a row left
+            return losses_ / max(weights, 1e-300), seen, False
+        if step.total > 0:
+            optimizer.step(network.weights, step.gradient, step.rows, step.total)
+            losses_ += step.lost
+            weights += step.total
+        if step.stopping:
+            return losses_ / max(weights, 1e-300), seen, True
+
+
+def _log_objective(plan: Plan, channel: str, values: np.ndarray, epoch: int) -> None:
+    """Every model's objective in `#metrics` lines; the quality line is model 0's, as in SageMaker's log."""
+    for model, value in enumerate(values.tolist()):
+        plan.run.metrics("training", {f"{channel}_{plan.loss.objective}": value}, epoch=epoch, model=model)
+    plan.run.quality(f"{channel} {plan.loss.objective}", float(values[0]), epoch=epoch)
+
+
+def _report(
+    algorithm: LinearLearner,
+    channels: Mapping[str, Channel],
+    rows: Rows,
+    best: np.ndarray,
+    threshold: float,
+    chosen: int,
+    judge: Judge,
+    gang: Gang,
+) -> None:
+    """The scores of the best model on every channel."""
+    plan = judge.plan
+    run, name = plan.run, judge.plan.settings["optimizer"]
+    report_scores(run, "train", judge.scores(rows, best, threshold, sharded=True, full=False))
+    if "validation" in channels:
+        held = judge.held
+        report_scores(run, "validation", judge.scores(held, best, threshold, sharded=gang.sharded(held), full=True))
+    described = plan.models[chosen].described("adam" if name == "auto" else name)
+    run.log("Best model found for hyperparameters: %s", json.dumps(described))
+    if "test" not in channels:
+        run.log("Test data is not provided.")
+        return
+    labels = class_labels(algorithm.classes_known()) if plan.loss.predictor != REGRESSOR else any_number
+    test = Rows(channels["test"], plan.width, labels)
+    if gang.total(test.count):
+        report_scores(run, "test", judge.scores(test, best, threshold, sharded=gang.sharded(test), full=True))
+    else:
+        run.log("The test channel holds no rows")
