@@ -34,9 +34,9 @@ class Judged:
 class Judge:
     """Compares models by the selection criterion: the loss, or for binary classifiers what calibration reaches."""
 
-    def __init__(self, plan: Plan, network: Network, held: Rows, gang: Gang) -> None:
+    def __init__(self, plan: Plan, held: Rows, gang: Gang) -> None:
         self.plan, self.held = plan, held
-        self._network, self._gang = network, gang
+        self._gang = gang
         self._sharded = gang.sharded(held)
         chosen = plan.settings["binary_classifier_model_selection_criteria"]
         self._calibrates = plan.loss.predictor == BINARY and chosen not in BY_LOSS
@@ -47,21 +47,21 @@ class Judge:
             first = held.first(min(self._most, SAMPLED))
             self._sample = gang.shared(first) if self._sharded else first
 
-    def epoch(self) -> Judged:
+    def epoch(self, network: Network) -> Judged:
         """Judges all models."""
-        lost, total = self._losses(self._network, np.full(self._network.models, self.plan.judged_up, np.float32))
+        lost, total = self._losses(network, np.full(network.models, self.plan.judged_up, np.float32))
         mean = lost / max(total, 1e-300)
         finite = np.isfinite(mean)
         if self._sample is None:
             order = np.where(finite, mean, np.inf)
             best = int(np.argmin(order))
             return Judged(mean, best, -float(order[best]))
-        margins = self._margins(self._network, [self._sample])
+        margins = self._margins(network, [self._sample])
         assert self._sample.label is not None
         positive = self._sample.label > 0
         values = [
             calibrated(margins[:, model], positive, self.plan.settings).value if finite[model] else -np.inf
-            for model in range(self._network.models)
+            for model in range(network.models)
         ]
         best = min(range(len(values)), key=lambda model: (-values[model], mean[model] if finite[model] else np.inf))
         return Judged(mean, best, float(values[best]))

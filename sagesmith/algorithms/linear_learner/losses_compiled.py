@@ -13,6 +13,7 @@ from sagesmith.formats.compiled import compiled, inlined
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.4426950408889634), np.float32(0.693359375), np.float32(-2.12194440e-4)
+BLOCK = 32  # rows; what they need of memory fits into the first cache
 LOWEST = np.float32(-87)  # exp of it is still a normal number
 C3, C4, C5, C6, C7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))  # Taylor's, for |x| <= ln(2) / 2
 L3, L5, L7, L9, L11 = (np.float32(1 / n) for n in (3, 5, 7, 9, 11))
@@ -40,25 +41,40 @@ def log1p(e: np.float32) -> np.float32:
 
 @compiled
 def logistic(z: np.ndarray, y: np.ndarray, weight: np.ndarray, up: np.ndarray, total: np.ndarray) -> None:
+    """Blocks of rows are gone through as one long vector wherever a row's label and weight do not matter."""
     width = z.shape[1]
-    minus, part, lost = np.empty(width, np.float32), np.empty(width, np.float32), np.zeros(width, np.float32)
-    bits = np.empty(width, np.int32)
+    size = BLOCK * width
+    minus, part, chance = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
+    bits = np.empty(size, np.int32)
     power = bits.view(np.float32)
-    weights = np.empty(width, np.float32)
-    for i in range(z.shape[0]):
-        row, label = z[i], y[i]
-        for k in range(width):
-            weights[k] = weight[i] * (up[k] if label > ZERO else ONE)
-        for k in range(width):
-            minus[k] = -abs(row[k])
-        exp_parts(minus, bits, part)
-        for k in range(width):
-            part[k] = part[k] * power[k]
-        for k in range(width):
-            lost[k] += weights[k] * (max(row[k], ZERO) - label * row[k] + log1p(part[k]))
-        for k in range(width):
-            q = ONE / (ONE + part[k])
-            row[k] = weights[k] * ((q if row[k] >= ZERO else ONE - q) - label)
+    lost = np.zeros(width, np.float32)
+    for first in range(0, z.shape[0], BLOCK):
+        rows = min(BLOCK, z.shape[0] - first)
+        flat = z[first : first + rows].reshape(rows * width)
+        for k in range(rows * width):
+            minus[k] = -abs(flat[k])
+        exp_parts(minus[: rows * width], bits, part)
+        for k in range(rows * width):
+            e = part[k] * power[k]
+            q = ONE / (ONE + e)
+            chance[k] = q if flat[k] >= ZERO else ONE - q
+            part[k] = e
+        for k in range(rows * width):
+            part[k] = max(flat[k], ZERO) + log1p(part[k])
+        for i in range(rows):
+            own = flat[i * width : (i + 1) * width]
+            loss, near = part[i * width : (i + 1) * width], chance[i * width : (i + 1) * width]
+            label, each = y[first + i], weight[first + i]
+            if label > ZERO:
+                for k in range(width):
+                    lost[k] += each * up[k] * (loss[k] - label * own[k])
+                for k in range(width):
+                    own[k] = each * up[k] * (near[k] - label)
+            else:
+                for k in range(width):
+                    lost[k] += each * loss[k]
+                for k in range(width):
+                    own[k] = each * near[k]
     for k in range(width):
         total[k] += lost[k]
 

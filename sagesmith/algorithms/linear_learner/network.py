@@ -8,6 +8,7 @@ the weights of columns that occur in the batch are looked at and moved (`lazy`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ class Network:
         self.scaler, self.lazy = scaler, False
         self.weights = _initial(settings, (width + 1, models * outputs))
         self._everything = np.arange(width + 1)
+        self._summed = np.zeros((0, 0), np.float32)
+        self._count = 0
         self._buffers: dict[tuple[str, int], np.ndarray] = {}
 
     def outputs_of(self, batch: Batch) -> tuple[np.ndarray, Any]:
@@ -49,6 +52,21 @@ class Network:
             return out, self._everything
         matrix, columns, keys = seen
         return self._sparse_gradient(slopes, matrix, columns, keys)
+
+    def remember(self) -> None:
+        """Takes the weights as they are now into the mean that `averaged` gives."""
+        if not self._count:
+            self._summed = np.zeros_like(self.weights)
+        self._summed += self.weights
+        self._count += 1
+
+    def averaged(self) -> Network:
+        """A network with the mean of the weights remembered since the last call; without any, with this one's."""
+        twin = copy.copy(self)
+        if self._count:
+            twin.weights = self._summed / np.float32(self._count)
+        self._count = 0
+        return twin
 
     def column(self, model: int) -> np.ndarray:
         """A copy of one model's weights, (d + 1, outputs)."""

@@ -8,6 +8,7 @@ Adam: Kingma and Ba, ICLR 2015. RMSProp: Tieleman and Hinton 2012. AdaGrad: Duch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ class Optimizer:
         self.moment = np.zeros_like(weights)
         self.square = np.zeros_like(weights) if self.name != "sgd" else np.zeros((0, weights.shape[1]), np.float32)
         self.steps = 0
+        self._often = math.gcd(*(m.every for m in models))  # steps between which no learning rate changes
+        self._rates = self.rates()
 
     def _wide(self, values: Any) -> np.ndarray:
         return np.repeat(np.asarray(values, np.float32), self.outputs)
@@ -66,10 +69,12 @@ class Optimizer:
         """
         from sagesmith.algorithms.linear_learner import optimizers_compiled as kernels
 
-        rates = self.rates()
+        if self.steps % self._often == 0:
+            self._rates = self.rates()
+        rates = self._rates
         self.steps += 1
         if self.name == "adam":
-            rates = rates * np.sqrt(1 - self.second**self.steps) / (1 - self.first**self.steps)
+            rates = rates * ((1 - self.second**self.steps) ** 0.5 / (1 - self.first**self.steps))
         rate, scale = self._wide(rates), np.float32(1 / total)
         shared: tuple[Any, ...] = (rows, weights, gradient, self.moment)
         rest: tuple[Any, ...] = (

@@ -77,8 +77,11 @@ class Plan:
         """Labels as they are learnt (n,), the rows' weights (n,) and the sum of these without classes' weights."""
         assert batch.label is not None
         label = self.scaler.labels(np.asarray(batch.label, np.float32))
-        weight = np.ones(len(batch), np.float32) if batch.weight is None else np.asarray(batch.weight, np.float32)
-        total = float(weight.sum(dtype=np.float64))
+        if batch.weight is None:
+            weight, total = np.ones(len(batch), np.float32), float(len(batch))
+        else:
+            weight = np.asarray(batch.weight, np.float32)
+            total = float(weight.sum(dtype=np.float64))
         if self._class_weight is not None and not plain:
             weight = weight * self._class_weight[label.astype(np.int64)]
         return label, weight, total

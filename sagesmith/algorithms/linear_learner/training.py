@@ -43,7 +43,7 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
     with np.errstate(all="ignore"):  # a model whose learning rate is too high overflows and is not chosen
         rows, held, plan, gang = _looked_at(algorithm, channels, run)
         network, optimizer = _started(plan, rows)
-        judge = Judge(plan, network, held, gang)
+        judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
         best, chosen = _epochs(plan, rows, network, optimizer, judge, gang)
         threshold = judge.threshold(best, chosen)
@@ -116,14 +116,15 @@ def _epochs(
         begun = time.monotonic()
         objective, seen, asked = _pass(plan, rows, network, optimizer, gang, epoch)
         _log_objective(plan, "train", objective, epoch)
-        judged = judge.epoch()
+        mean = network.averaged()
+        judged = judge.epoch(mean)
         _log_objective(plan, "validation", judged.losses, epoch)
         run.metric_line(
             f"#early_stopping_criteria_metric: host={run.host}, epoch={epoch}, "
             f"criteria={judge.criterion}, value={abs(judged.value)}"
         )
         if stopping.better(judged.value, float(judged.losses[judged.model])):
-            best, chosen = network.column(judged.model), judged.model
+            best, chosen = mean.column(judged.model), judged.model
             run.log("Epoch %d: Loss improved. Updating best model", epoch)
             run.log("Saving model for epoch: %d", epoch)
         else:
@@ -142,10 +143,15 @@ def _epochs(
 def _pass(
     plan: Plan, rows: Rows, network: Network, optimizer: Optimizer, gang: Gang, epoch: int
 ) -> tuple[np.ndarray, int, bool]:
-    """One epoch: mean loss of every model on the way (m,), rows of this host, and whether the job is to stop."""
+    """One epoch: mean loss of every model on the way (m,), rows of this host, and whether the job is to stop.
+
+    What is judged and kept is the mean of the weights over the second half of an epoch: the optimum that the steps
+    wander around (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
+    """
     random = np.random.default_rng((plan.run.rank, epoch))
     losses_, weights, seen = np.zeros(network.models), 0.0, 0
-    batches = rows.batches(plan.settings["mini_batch_size"], random)
+    batches, done = rows.batches(plan.settings["mini_batch_size"], random), 0
+    remembered_from = -(-rows.count // plan.settings["mini_batch_size"]) // 2
     while True:
         batch = next(batches, None)
         lost, total, gradient, moved = np.zeros(network.models), 0.0, None, None
@@ -160,6 +166,9 @@ def _pass(
             return losses_ / max(weights, 1e-300), seen, False
         if step.total > 0:
             optimizer.step(network.weights, step.gradient, step.rows, step.total)
+            done += 1
+            if done > remembered_from and not network.lazy:
+                network.remember()
             losses_ += step.lost
             weights += step.total
         if step.stopping:
