@@ -49,6 +49,9 @@ class Gang:
     def total(self, count: float) -> int:
         return int(self.added(np.array([float(count)]))[0])
 
+    def largest(self, value: int) -> int:
+        return int(self.joined(np.array([value], np.float32)).max())
+
     def any(self, truth: bool) -> bool:
         return self.total(truth) > 0
 

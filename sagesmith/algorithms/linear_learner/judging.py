@@ -125,14 +125,11 @@ class Judge:
 
     def _alone(self, weights: np.ndarray) -> Network:
         """The chosen model as a network of its own."""
-        plan = self.plan
-        network = Network(plan.settings, plan.width, plan.outputs, 1, plan.scaler)
-        network.weights, network.lazy = weights, plan.lazy
-        return network
+        return Network(self.plan, weights)
 
     def _outputs(self, network: Network, rows: Rows) -> Iterator[tuple[Batch, np.ndarray]]:
         for batch in rows.batches(AT_ONCE):
-            yield batch, network.outputs_of(batch)[0]
+            yield batch, network.outputs_of(batch)
 
     def _losses(self, network: Network, up: np.ndarray) -> tuple[np.ndarray, float]:
         """(models,) sums of the validation losses, and the weight of the rows."""
@@ -149,7 +146,7 @@ class Judge:
     def _margins(self, network: Network, batches: list[Batch]) -> np.ndarray:
         """(n, models) margins of a binary classifier."""
         rows = [
-            network.outputs_of(batch.take(slice(start, start + AT_ONCE)))[0].copy()
+            network.outputs_of(batch.take(slice(start, start + AT_ONCE))).copy()
             for batch in batches
             for start in range(0, len(batch), AT_ONCE)
         ]

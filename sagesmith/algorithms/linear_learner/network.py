@@ -8,50 +8,55 @@ the weights of columns that occur in the batch are looked at and moved (`lazy`).
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.linear_learner.scaler import Scaler
+from sagesmith.algorithms.linear_learner import losses
+from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.formats.batch import Batch
 
 LAZY = 10_000  # columns of sparse data from which on updates are lazy, unless unbias_data asks for means of 0
+FUSED = 8192  # weights up to which a dense batch goes through in tiles, products, losses and gradient in one
+_BLAS_ALONE = 4 << 16  # rows x columns x depth up to which OpenBLAS stays in the calling thread
 
 
 class Network:
-    """Raises MemoryError, naming sizes, where weights are too many."""
+    """Weights of some models, (d + 1, models * outputs), and what they make of a batch."""
 
-    def __init__(self, settings: Mapping[str, Any], width: int, outputs: int, models: int, scaler: Scaler) -> None:
-        self.width, self.outputs, self.models = width, outputs, models
-        self.scaler, self.lazy = scaler, False
-        self.weights = _initial(settings, (width + 1, models * outputs))
-        self._everything = np.arange(width + 1)
+    def __init__(self, plan: Plan, weights: np.ndarray) -> None:
+        self._plan, self.weights = plan, weights
+        self.width, self.outputs, self.lazy = plan.width, plan.outputs, plan.lazy
+        self.models = weights.shape[1] // plan.outputs
+        self._everything = np.arange(plan.width + 1)
+        self._buffers: dict[tuple[str, int], np.ndarray] = {}
         self._summed = np.zeros((0, 0), np.float32)
         self._count = 0
-        self._buffers: dict[tuple[str, int], np.ndarray] = {}
 
-    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, Any]:
-        """(n, models * outputs) of a batch, and what `gradient` needs; both are overwritten by the next batch."""
-        z = self._buffer("z", len(batch), self.weights.shape[1])
-        if batch.is_sparse:
-            return z, self._sparse_outputs(batch, z)
-        from sagesmith.algorithms.linear_learner.products_compiled import scaled
+    def outputs_of(self, batch: Batch) -> np.ndarray:
+        """(n, models * outputs) of a batch; overwritten by the next one."""
+        return self._outputs(batch)[0]
 
-        rows = self._buffer("rows", len(batch), self.width + 1)
-        scaled(np.ascontiguousarray(batch.features), self.scaler.shift, self.scaler.factor, rows)
-        np.matmul(rows, self.weights, out=z)
-        return z, rows
+    def learnt(
+        self, batch: Batch, label: np.ndarray, weight: np.ndarray, up: np.ndarray, lost: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient (r, models * outputs) summed over the batch, and the rows (r,) of the weights that it is for.
 
-    def gradient(self, slopes: np.ndarray, seen: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient (r, models * outputs) summed over the batch, and the rows (r,) of the weights it is for."""
-        if isinstance(seen, np.ndarray):
-            out = self._buffer("gradient", self.width + 1, self.weights.shape[1])
-            np.matmul(seen.T, slopes, out=out)
-            return out, self._everything
-        matrix, columns, keys = seen
-        return self._sparse_gradient(slopes, matrix, columns, keys)
+        Args:
+            label, weight, up: as `losses.gradient` takes them.
+            lost: (models,) float64, to which the losses are added.
+        """
+        plan = self._plan
+        if not batch.is_sparse and self.weights.size <= FUSED:
+            return self._fused(batch, label, weight, up, lost), self._everything
+        z, seen = self._outputs(batch)
+        losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
+        if not isinstance(seen, np.ndarray):
+            matrix, columns, keys = seen
+            return self._sparse_gradient(z, matrix, columns, keys)
+        out = self._buffer("gradient", *self.weights.shape)
+        np.matmul(seen.T, z, out=out)
+        return out, self._everything
 
     def remember(self) -> None:
         """Takes the weights as they are now into the mean that `averaged` gives."""
@@ -60,17 +65,39 @@ class Network:
         self._summed += self.weights
         self._count += 1
 
-    def averaged(self) -> Network:
-        """A network with the mean of the weights remembered since the last call; without any, with this one's."""
-        twin = copy.copy(self)
-        if self._count:
-            twin.weights = self._summed / np.float32(self._count)
-        self._count = 0
-        return twin
+    def averaged(self) -> np.ndarray:
+        """The mean of the weights remembered since the last call; without any, the weights."""
+        count, self._count = self._count, 0
+        return self._summed / np.float32(count) if count else self.weights
 
     def column(self, model: int) -> np.ndarray:
         """A copy of one model's weights, (d + 1, outputs)."""
         return self.weights[:, model * self.outputs : (model + 1) * self.outputs].copy()
+
+    def _fused(
+        self, batch: Batch, label: np.ndarray, weight: np.ndarray, up: np.ndarray, lost: np.ndarray
+    ) -> np.ndarray:
+        from sagesmith.algorithms.linear_learner.products_compiled import fused
+
+        plan, out = self._plan, self._buffer("gradient", *self.weights.shape)
+        tile = max(1, min(256, len(batch), _BLAS_ALONE // self.weights.size))
+        rows = np.ascontiguousarray(batch.features)
+        scaling = (plan.scaler.shift, plan.scaler.factor)
+        parameter = np.float32(plan.parameter)
+        fused(plan.loss.code, parameter, rows, *scaling, label, weight, up, self.weights, tile, lost, out)
+        return out
+
+    def _outputs(self, batch: Batch) -> tuple[np.ndarray, Any]:
+        """The outputs, and what their gradient needs: scaled rows, or the columns that occur."""
+        z = self._buffer("z", len(batch), self.weights.shape[1])
+        if batch.is_sparse:
+            return z, self._sparse_outputs(batch, z)
+        from sagesmith.algorithms.linear_learner.products_compiled import scaled
+
+        rows, scaler = self._buffer("rows", len(batch), self.width + 1), self._plan.scaler
+        scaled(np.ascontiguousarray(batch.features), scaler.shift, scaler.factor, rows)
+        np.matmul(rows, self.weights, out=z)
+        return z, rows
 
     def _sparse_outputs(self, batch: Batch, z: np.ndarray) -> Any:
         from sagesmith.algorithms.linear_learner.products_compiled import forward
@@ -80,10 +107,10 @@ class Network:
             columns, keys = np.unique(matrix.indices, return_inverse=True)
         else:
             columns, keys = self._everything[:-1], matrix.indices
-        weights = self.weights[columns] * self.scaler.factor[columns, None]
+        weights = self.weights[columns] * self._plan.scaler.factor[columns, None]
         constant = self.weights[-1].copy()
         if not self.lazy:
-            constant -= self.scaler.shift @ weights
+            constant -= self._plan.scaler.shift @ weights
         forward(matrix.data, keys, matrix.indptr, weights, constant, z)
         return matrix, columns, keys
 
@@ -96,8 +123,8 @@ class Network:
         backward(matrix.data, keys, matrix.indptr, slopes, gradient[:-1])
         summed = slopes.sum(axis=0)
         if not self.lazy:
-            gradient[:-1] -= self.scaler.shift[columns, None] * summed
-        gradient[:-1] *= self.scaler.factor[columns, None]
+            gradient[:-1] -= self._plan.scaler.shift[columns, None] * summed
+        gradient[:-1] *= self._plan.scaler.factor[columns, None]
         gradient[-1] = summed
         return gradient, np.append(columns, self.width)
 
@@ -109,15 +136,3 @@ class Network:
                 self._buffers.clear()
             self._buffers[key] = np.empty((rows, columns), np.float32)
         return self._buffers[key]
-
-
-def _initial(settings: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
-    """Weights by init_method, each model's its own; the bias by init_bias."""
-    random = np.random.default_rng(0)
-    if settings["init_method"] == "uniform":
-        scale = np.float32(settings["init_scale"])
-        weights = (random.random(shape, np.float32) * 2 - 1) * scale
-    else:
-        weights = random.standard_normal(shape, np.float32) * np.float32(settings["init_sigma"])
-    weights[-1] = settings["init_bias"] if settings["use_bias"] else 0.0
-    return np.asarray(weights, np.float32)

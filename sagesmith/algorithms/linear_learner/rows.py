@@ -80,6 +80,11 @@ class Rows:
         self.sample = pool if len(best) == len(pool) else pool.take(best)
         return both[best]
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether all rows are in memory."""
+        return self._kept is not None
+
     def batches(self, rows: int, random: np.random.Generator | None = None) -> Iterator[Batch]:
         """One pass in batches of `rows`; with `random`, small data come in an order of their own."""
         if self._kept is None:

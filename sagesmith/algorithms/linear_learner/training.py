@@ -14,11 +14,12 @@ import numpy as np
 
 from sagesmith.algorithms.first_party import report_scores
 from sagesmith.algorithms.linear_learner import grid, losses
+from sagesmith.algorithms.linear_learner.blocks import Blocks
 from sagesmith.algorithms.linear_learner.hosts import Gang
 from sagesmith.algorithms.linear_learner.judging import Judge
 from sagesmith.algorithms.linear_learner.losses import MULTICLASS, REGRESSOR
-from sagesmith.algorithms.linear_learner.network import LAZY, Network
-from sagesmith.algorithms.linear_learner.optimizers import LEARNING_RATE, Optimizer
+from sagesmith.algorithms.linear_learner.network import LAZY
+from sagesmith.algorithms.linear_learner.optimizers import LEARNING_RATE
 from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.algorithms.linear_learner.rows import Rows, any_number, class_labels
 from sagesmith.algorithms.linear_learner.scaler import Scaler, log_scaler
@@ -42,10 +43,10 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
     begun = time.monotonic()
     with np.errstate(all="ignore"):  # a model whose learning rate is too high overflows and is not chosen
         rows, held, plan, gang = _looked_at(algorithm, channels, run)
-        network, optimizer = _started(plan, rows)
+        blocks = _started(plan, rows, gang)
         judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
-        best, chosen = _epochs(plan, rows, network, optimizer, judge, gang)
+        best, chosen = _epochs(plan, blocks, judge)
         threshold = judge.threshold(best, chosen)
         algorithm.keep(*plan.scaler.folded(best), threshold)
         _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
@@ -93,30 +94,26 @@ def _announce(plan: Plan, count: int, sparse: bool) -> None:
         run.log("Checkpoints are configured, but Linear Learner writes none: a stopped job keeps its best model")
 
 
-def _started(plan: Plan, rows: Rows) -> tuple[Network, Optimizer]:
+def _started(plan: Plan, rows: Rows, gang: Gang) -> Blocks:
     settings = plan.settings
     name = "adam" if settings["optimizer"] == "auto" else settings["optimizer"]
     number = grid.count(settings, (plan.width + 1) * plan.outputs)
     plan.models = grid.models(settings, number, LEARNING_RATE[name])
     if number < grid.MODELS and settings["num_models"] == "auto":
         plan.run.log("%d models instead of %d: a model has many weights", number, grid.MODELS)
-    network = Network(settings, plan.width, plan.outputs, number, plan.scaler)
-    network.lazy = plan.lazy
-    return network, Optimizer(settings, plan.models, network.weights)
+    return Blocks(plan, rows, gang)
 
 
-def _epochs(
-    plan: Plan, rows: Rows, network: Network, optimizer: Optimizer, judge: Judge, gang: Gang
-) -> tuple[np.ndarray, int]:
+def _epochs(plan: Plan, blocks: Blocks, judge: Judge) -> tuple[np.ndarray, int]:
     """The weights of the best model of all epochs, (d + 1, outputs), and its number."""
     run, settings = plan.run, plan.settings
     stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
-    best, chosen = network.column(0), 0
+    best, chosen = np.empty((0, 0)), 0
     for epoch in range(settings["epochs"]):
         begun = time.monotonic()
-        objective, seen, asked = _pass(plan, rows, network, optimizer, gang, epoch)
-        _log_objective(plan, "train", objective, epoch)
-        mean = network.averaged()
+        passed = blocks.learn(epoch)
+        _log_objective(plan, "train", passed.losses, epoch)
+        mean = blocks.averaged()
         judged = judge.epoch(mean)
         _log_objective(plan, "validation", judged.losses, epoch)
         run.metric_line(
@@ -129,8 +126,8 @@ def _epochs(
             run.log("Saving model for epoch: %d", epoch)
         else:
             run.log("Epoch %d: Loss has not improved for %d epochs.", epoch, stopping.without)
-        run.progress(epoch + 1, settings["epochs"], seen / max(1e-9, time.monotonic() - begun))
-        if asked:
+        run.progress(epoch + 1, settings["epochs"], passed.rows / max(1e-9, time.monotonic() - begun))
+        if passed.stopping:
             break
         if stopping.over:
             run.log("Early stop condition met. Stopping training.")
@@ -138,41 +135,6 @@ def _epochs(
     if not np.isfinite(stopping.best):
         raise DataError("no model has a finite loss: try a smaller learning_rate, or normalize_data")
     return best, chosen
-
-
-def _pass(
-    plan: Plan, rows: Rows, network: Network, optimizer: Optimizer, gang: Gang, epoch: int
-) -> tuple[np.ndarray, int, bool]:
-    """One epoch: mean loss of every model on the way (m,), rows of this host, and whether the job is to stop.
-
-    What is judged and kept is the mean of the weights over the second half of an epoch: the optimum that the steps
-    wander around (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
-    """
-    random = np.random.default_rng((plan.run.rank, epoch))
-    losses_, weights, seen = np.zeros(network.models), 0.0, 0
-    batches, done = rows.batches(plan.settings["mini_batch_size"], random), 0
-    remembered_from = -(-rows.count // plan.settings["mini_batch_size"]) // 2
-    while True:
-        batch = next(batches, None)
-        lost, total, gradient, moved = np.zeros(network.models), 0.0, None, None
-        if batch is not None:
-            label, weight, total = plan.prepared(batch)
-            z, state = network.outputs_of(batch)
-            losses.gradient(plan.loss, plan.parameter, z, label, weight, plan.up, lost)
-            gradient, moved = network.gradient(z, state)
-            seen += len(batch)
-        step = gang.together(lost, total, gradient, moved, network.weights.shape[1], plan.run.stopping)
-        if step is None:  # no host has a row left
-            return losses_ / max(weights, 1e-300), seen, False
-        if step.total > 0:
-            optimizer.step(network.weights, step.gradient, step.rows, step.total)
-            done += 1
-            if done > remembered_from and not network.lazy:
-                network.remember()
-            losses_ += step.lost
-            weights += step.total
-        if step.stopping:
-            return losses_ / max(weights, 1e-300), seen, True
 
 
 def _log_objective(plan: Plan, channel: str, values: np.ndarray, epoch: int) -> None:
