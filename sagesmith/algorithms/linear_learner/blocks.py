@@ -40,8 +40,8 @@ class Block:
         self.network = Network(plan, np.ascontiguousarray(weights))
         self._optimizer = Optimizer(plan.settings, models, self.network.weights)
 
-    def learn(self, rows: Rows, gang: Gang, epoch: int, steps: int) -> Passed:
-        """One epoch of about `steps` steps.
+    def learn(self, rows: Rows, gang: Gang, epoch: int) -> Passed:
+        """One epoch.
 
         What is judged and kept is the mean of the weights over its second half: the optimum that the steps wander
         around (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
@@ -62,7 +62,7 @@ class Block:
             if step.total > 0:
                 self._optimizer.step(network.weights, step.gradient, step.rows, step.total)
                 done += 1
-                if done > steps // 2 and not network.lazy:
+                if done > plan.steps // 2 and not network.lazy:
                     network.remember()
                 summed += step.lost
                 weights += step.total
@@ -75,8 +75,6 @@ class Blocks:
 
     def __init__(self, plan: Plan, rows: Rows, gang: Gang) -> None:
         self._plan, self._rows, self._gang = plan, rows, gang
-        size = plan.settings["mini_batch_size"]
-        self._steps = gang.largest(-(-rows.count // size))
         number, outputs = len(plan.models), plan.outputs
         weights = initial(plan, number * outputs)
         each = number
@@ -92,7 +90,7 @@ class Blocks:
     def learn(self, epoch: int) -> Passed:
         """One epoch of every block."""
         if len(self._blocks) == 1:
-            return self._blocks[0].learn(self._rows, self._gang, epoch, self._steps)
+            return self._blocks[0].learn(self._rows, self._gang, epoch)
         with ThreadPoolExecutor(min(self._plan.run.threads, len(self._blocks))) as pool:
             passed = list(pool.map(lambda block: self._learn(block, epoch), self._blocks))
         together = np.concatenate([each.losses for each in passed])
@@ -100,7 +98,7 @@ class Blocks:
 
     def _learn(self, block: Block, epoch: int) -> Passed:
         with np.errstate(all="ignore"):  # a thread begins with the default
-            return block.learn(self._rows, self._gang, epoch, self._steps)
+            return block.learn(self._rows, self._gang, epoch)
 
     def averaged(self) -> Network:
         """The network of all models as an epoch left it, to be judged."""

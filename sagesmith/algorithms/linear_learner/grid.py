@@ -16,7 +16,8 @@ import numpy as np
 
 MODELS = 32  # `auto`
 RATES = (1.0, 10.0, 3.0, 30.0)  # times the configured learning rate
-SCHEDULES = ((100, 0.99), (10, 0.98))  # lr_scheduler_step, lr_scheduler_factor
+STEP, FACTOR = 100, 0.99  # lr_scheduler_step, lr_scheduler_factor
+CUTS, CUT = 10, 0.93  # the other schedule: reductions in an epoch, and their factor; in all half is left
 PENALTIES = ((0.0, 0.0), (0.0, 1e-4), (1e-5, 1e-5), (1e-4, 1e-3))  # l1, wd
 MINIMUM = 1e-5  # lr_scheduler_minimum_lr
 MOST_BYTES = 1 << 30  # of one copy of all models' weights; `auto` trains fewer models where they are larger
@@ -57,20 +58,20 @@ def count(settings: Mapping[str, Any], size: int) -> int:
     return int(max(1, min(MODELS, MOST_BYTES // (4 * size))))
 
 
-def models(settings: Mapping[str, Any], number: int, base_rate: float) -> list[Model]:
-    """The models; `base_rate` is the learning rate that `auto` stands for."""
+def models(settings: Mapping[str, Any], number: int, base_rate: float, steps: int) -> list[Model]:
+    """The models; `base_rate` is the learning rate that `auto` stands for, `steps` are those of an epoch."""
 
     def axis(name: str, values: tuple[float, ...]) -> tuple[float, ...]:
         return values if settings[name] == "auto" else (float(settings[name]),) * len(values)
 
     rate = base_rate if settings["learning_rate"] == "auto" else float(settings["learning_rate"])
     multiples = RATES if settings["learning_rate"] == "auto" else (1.0,)
-    steps = axis("lr_scheduler_step", tuple(step for step, _ in SCHEDULES))
-    factors = axis("lr_scheduler_factor", tuple(factor for _, factor in SCHEDULES))
+    every = axis("lr_scheduler_step", (STEP, max(1, steps // CUTS)))
+    factors = axis("lr_scheduler_factor", (FACTOR, CUT))
     l1 = axis("l1", tuple(l1 for l1, _ in PENALTIES))
     wd = axis("wd", tuple(wd for _, wd in PENALTIES))
     minimum = axis("lr_scheduler_minimum_lr", (MINIMUM,))[0]
-    schedules = _distinct(zip(steps, factors, strict=True))
+    schedules = _distinct(zip(every, factors, strict=True))
     if not settings["use_lr_scheduler"]:
         schedules = [(1.0, 1.0)]
     grid = list(itertools.product(_distinct(zip(l1, wd, strict=True)), schedules, multiples))

@@ -18,7 +18,7 @@ UNSEEN = 1_000_000.0  # weight of a class that does not occur (balance_multiclas
 
 
 class Plan:
-    """Attributes beside the constructor's: `models`; `parameter` of the loss."""
+    """Attributes beside the constructor's: `models`; `steps` of an epoch; `parameter` of the loss."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Plan:
         self.settings, self.run, self.loss = settings, run, loss
         self.outputs, self.width, self.scaler, self.lazy = outputs, width, scaler, lazy
         self.models: list[Model] = []
+        self.steps = 1
         self.parameter = float(settings[loss.parameter]) if loss.parameter else 0.0
         self._class_weight: np.ndarray | None = None
         self._ratio = 1.0

@@ -71,6 +71,7 @@ def _looked_at(algorithm: LinearLearner, channels: Mapping[str, Channel], run: R
     scaler = Scaler.fitted(moments, settings, centred)
     plan = Plan(settings, run, loss, max(1, classes) if loss.predictor == MULTICLASS else 1, width, scaler, lazy)
     plan.weigh(rows.classes)
+    plan.steps = gang.largest(-(-rows.count // settings["mini_batch_size"]))
     _announce(plan, count, sparse)
     if "validation" in channels:
         held = Rows(channels["validation"], width, labels)
@@ -98,7 +99,7 @@ def _started(plan: Plan, rows: Rows, gang: Gang) -> Blocks:
     settings = plan.settings
     name = "adam" if settings["optimizer"] == "auto" else settings["optimizer"]
     number = grid.count(settings, (plan.width + 1) * plan.outputs)
-    plan.models = grid.models(settings, number, LEARNING_RATE[name])
+    plan.models = grid.models(settings, number, LEARNING_RATE[name], plan.steps)
     if number < grid.MODELS and settings["num_models"] == "auto":
         plan.run.log("%d models instead of %d: a model has many weights", number, grid.MODELS)
     return Blocks(plan, rows, gang)
