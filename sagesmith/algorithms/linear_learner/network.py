@@ -79,23 +79,30 @@ class Network:
     ) -> np.ndarray:
         from sagesmith.algorithms.linear_learner.products_compiled import fused
 
-        plan, out = self._plan, self._buffer("gradient", *self.weights.shape)
-        tile = max(1, min(256, len(batch), _BLAS_ALONE // self.weights.size))
+        plan, out, tile = self._plan, self._buffer("gradient", *self.weights.shape), self._tile(batch)
         rows = np.ascontiguousarray(batch.features)
         scaling = (plan.scaler.shift, plan.scaler.factor)
         parameter = np.float32(plan.parameter)
         fused(plan.loss.code, parameter, rows, *scaling, label, weight, up, self.weights, tile, lost, out)
         return out
 
+    def _tile(self, batch: Batch) -> int:
+        """Rows whose product with the weights BLAS makes in the calling thread."""
+        return max(1, min(256, len(batch), _BLAS_ALONE // self.weights.size))
+
     def _outputs(self, batch: Batch) -> tuple[np.ndarray, Any]:
-        """The outputs, and what their gradient needs: scaled rows, or the columns that occur."""
+        """The outputs, and what `learnt` needs for their gradient: scaled rows, or the columns that occur."""
         z = self._buffer("z", len(batch), self.weights.shape[1])
         if batch.is_sparse:
             return z, self._sparse_outputs(batch, z)
-        from sagesmith.algorithms.linear_learner.products_compiled import scaled
+        from sagesmith.algorithms.linear_learner import products_compiled as products
 
-        rows, scaler = self._buffer("rows", len(batch), self.width + 1), self._plan.scaler
-        scaled(np.ascontiguousarray(batch.features), scaler.shift, scaler.factor, rows)
+        features, scaler = np.ascontiguousarray(batch.features), self._plan.scaler
+        if self.weights.size <= FUSED:
+            products.outputs(features, scaler.shift, scaler.factor, self.weights, self._tile(batch), z)
+            return z, None
+        rows = self._buffer("rows", len(batch), self.width + 1)
+        products.scaled(features, scaler.shift, scaler.factor, rows)
         np.matmul(rows, self.weights, out=z)
         return z, rows
 

@@ -55,6 +55,18 @@ def scaled(features: np.ndarray, shift: np.ndarray, factor: np.ndarray, out: np.
 
 
 @compiled
+def outputs(
+    features: np.ndarray, shift: np.ndarray, factor: np.ndarray, weights: np.ndarray, tile: int, z: np.ndarray
+) -> None:
+    """Scaled dense rows times weights, `tile` rows at a time, (n, d) to (n, k)."""
+    near = np.empty((tile, features.shape[1] + 1), np.float32)
+    for first in range(0, len(features), tile):
+        count = min(tile, len(features) - first)
+        scaled(features[first : first + count], shift, factor, near[:count])
+        np.dot(near[:count], weights, z[first : first + count])
+
+
+@compiled
 def fused(
     code: int,
     parameter: np.float32,
