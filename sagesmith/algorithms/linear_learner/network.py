@@ -52,8 +52,7 @@ class Network:
         z, seen = self._outputs(batch)
         losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
         if not isinstance(seen, np.ndarray):
-            matrix, columns, keys = seen
-            return self._sparse_gradient(z, matrix, columns, keys)
+            return self._sparse_gradient(z, *seen)
         out = self._buffer("gradient", *self.weights.shape)
         np.matmul(seen.T, z, out=out)
         return out, self._everything
@@ -106,33 +105,32 @@ class Network:
         np.matmul(rows, self.weights, out=z)
         return z, rows
 
-    def _sparse_outputs(self, batch: Batch, z: np.ndarray) -> Any:
+    def _sparse_outputs(self, batch: Batch, z: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Scaled entries, their columns among those that occur, where rows start, and which columns these are."""
         from sagesmith.algorithms.linear_learner.products_compiled import forward
 
         matrix: Any = batch.features
+        values, scaler = matrix.data * self._plan.scaler.factor[matrix.indices], self._plan.scaler
+        columns, keys, weights, constant = self._everything[:-1], matrix.indices, self.weights, self.weights[-1]
         if self.lazy:
             columns, keys = np.unique(matrix.indices, return_inverse=True)
+            weights = self.weights[columns]
         else:
-            columns, keys = self._everything[:-1], matrix.indices
-        weights = self.weights[columns] * self._plan.scaler.factor[columns, None]
-        constant = self.weights[-1].copy()
-        if not self.lazy:
-            constant -= self._plan.scaler.shift @ weights
-        forward(matrix.data, keys, matrix.indptr, weights, constant, z)
-        return matrix, columns, keys
+            constant = constant - (scaler.shift * scaler.factor) @ self.weights[:-1]
+        forward(values, keys, matrix.indptr, weights, constant, z)
+        return values, keys, matrix.indptr, columns
 
     def _sparse_gradient(
-        self, slopes: np.ndarray, matrix: Any, columns: np.ndarray, keys: np.ndarray
+        self, slopes: np.ndarray, values: np.ndarray, keys: np.ndarray, starts: np.ndarray, columns: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         from sagesmith.algorithms.linear_learner.products_compiled import backward
 
         gradient = np.empty((len(columns) + 1, slopes.shape[1]), np.float32)
-        backward(matrix.data, keys, matrix.indptr, slopes, gradient[:-1])
-        summed = slopes.sum(axis=0)
+        backward(values, keys, starts, slopes, gradient[:-1])
+        gradient[-1] = slopes.sum(axis=0)
         if not self.lazy:
-            gradient[:-1] -= self._plan.scaler.shift[columns, None] * summed
-        gradient[:-1] *= self._plan.scaler.factor[columns, None]
-        gradient[-1] = summed
+            scaler = self._plan.scaler
+            gradient[:-1] -= (scaler.shift * scaler.factor)[:, None] * gradient[-1]
         return gradient, np.append(columns, self.width)
 
     def _buffer(self, name: str, rows: int, columns: int) -> np.ndarray:

@@ -63,7 +63,7 @@ class Scaler:
         """`centred`: whether features are shifted to mean 0 (unbias_data)."""
         deviation = np.sqrt(moments.squares / max(1.0, moments.count))
         constant = deviation <= CONSTANT * np.abs(moments.mean)
-        deviation[constant] = 1.0
+        deviation[constant] = np.maximum(1.0, np.abs(moments.mean[constant]))
         width = len(deviation) - 1
         regression = settings["predictor_type"] == "regressor"
         scale = np.ones(width) if settings["normalize_data"] is False else deviation[:-1]
