@@ -190,6 +190,21 @@ def test_sparse_rows_learn_what_dense_ones_do() -> None:
     assert (rows.predict(X) == dense.predict(sparse.csr_matrix(X))).mean() > 0.999
 
 
+@pytest.mark.parametrize("settings", [{"predictor_type": BINARY}, {"predictor_type": MULTICLASS}])
+def test_wide_products_learn_what_tiles_do(
+    settings: dict[str, Any], wine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = wine
+    y = y if settings["predictor_type"] == MULTICLASS else np.minimum(y, 1)
+    settings = settings | {"epochs": 3, "mini_batch_size": 40, "num_models": 5}
+    tiles = LinearLearner(**settings).fit(X, y)
+    for module in ("network", "blocks"):
+        monkeypatch.setattr(f"sagesmith.algorithms.linear_learner.{module}.FUSED", 0)
+    wide = LinearLearner(**settings).fit(X, y)
+    assert wide.weight_ == pytest.approx(tiles.weight_, rel=1e-3, abs=1e-4)
+    assert np.array_equal(wide.predict(X), tiles.predict(X))
+
+
 def test_a_million_sparse_columns_are_learnt_lazily() -> None:
     random = np.random.default_rng(0)
     keys = random.integers(0, 1_000_000, (3000, 20))

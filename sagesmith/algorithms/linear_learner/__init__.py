@@ -237,8 +237,8 @@ class LinearLearner(FirstParty):
         outputs = self.classes_known() if self.settings["predictor_type"] == MULTICLASS else 1
         if weight.ndim != 2 or weight.shape[1] != outputs or bias.shape != (outputs,) or margin.shape != ():
             raise ValueError(f"weight {weight.shape}, bias {bias.shape} are not those of {outputs} outputs")
-        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise ValueError("a weight is not finite")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()) or np.isnan(margin):
+            raise ValueError("a number is not finite")
         if "classes" in facts:
             self.classes_ = np.asarray(facts["classes"])
         self.keep(weight, bias, float(margin))

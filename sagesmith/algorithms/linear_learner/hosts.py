@@ -50,7 +50,8 @@ class Gang:
         return int(self.added(np.array([float(count)]))[0])
 
     def largest(self, value: int) -> int:
-        return int(self.joined(np.array([value], np.float32)).max())
+        """The largest of the hosts' values."""
+        return value if self.alone else max(int(part) for part in self._run.gather(str(value).encode()))
 
     def any(self, truth: bool) -> bool:
         return self.total(truth) > 0
@@ -64,7 +65,8 @@ class Gang:
 
     def agreed_width(self, width: int | None) -> int:
         """The number of columns; raises DataError where hosts differ."""
-        found = {int(value) for value in self.joined(np.array([-1 if width is None else width], np.float64))} - {-1}
+        parts = [b"" if width is None else str(width).encode()]
+        found = {int(part) for part in (parts if self.alone else self._run.gather(parts[0])) if part}
         if len(found) > 1:
             raise DataError(f"hosts have rows of {min(found)} and of {max(found)} columns in channel 'train'")
         return found.pop()
@@ -93,8 +95,7 @@ class Gang:
         """A sample of the training rows of all hosts, the same on every host; shares follow the hosts' rows."""
         total = self.total(rows.count)
         share = min(len(rows.sample), round(most * rows.count / total) if total > most else rows.count)
-        own = rows.sample.take(slice(None, share)) if rows.count else None
-        return Rows(Channel.of("validation", self.shared(own)), None, labels)
+        return Rows(Channel.of("validation", self.shared(rows.spread(share))), None, labels)
 
     def shared(self, batch: Batch | None) -> Batch:
         """The rows of all hosts, below each other."""

@@ -93,6 +93,13 @@ class Rows:
             return _shuffled(self._kept[0], rows, random)
         return rechunk(self._kept, rows)
 
+    def spread(self, rows: int) -> Batch | None:
+        """At most `rows` rows of the sample, from all over the channel; None without any."""
+        if not self.count:
+            return None
+        size = len(self.sample)
+        return self.sample if size <= rows else self.sample.take(np.arange(rows) * size // max(1, rows))
+
     def first(self, rows: int) -> Batch:
         """The first rows of the channel, at most `rows`."""
         found = next(self.batches(rows), None)

@@ -64,7 +64,7 @@ def _looked_at(algorithm: LinearLearner, channels: Mapping[str, Channel], run: R
         raise DataError("the train channel holds no rows")
     width = gang.agreed_width(rows.width)
     rows.classes = gang.added(rows.classes)
-    moments = gang.moments(rows.sample.take(slice(None, -(-scaled // len(run.hosts)))) if rows.count else None)
+    moments = gang.moments(rows.spread(-(-scaled // len(run.hosts))))
     sparse = gang.any(rows.is_sparse)
     lazy = sparse and width > LAZY and settings["unbias_data"] is not True
     centred = not lazy and (settings["use_bias"] if settings["unbias_data"] == "auto" else settings["unbias_data"])
@@ -87,6 +87,8 @@ def _announce(plan: Plan, count: int, sparse: bool) -> None:
     run = plan.run
     run.log("Training on %d rows of %d columns, %s", count, plan.width, "sparse" if sparse else "dense")
     log_scaler(plan.scaler, run)
+    if plan.settings["tuning_objective_metric"] is not None:
+        run.log("A tuning job trains one model per job, whatever num_models says")
     for line in plan.without_effect():
         run.log(line)
     if run.checkpoints is None:
