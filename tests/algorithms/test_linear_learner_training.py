@@ -154,10 +154,12 @@ def test_diabetes_is_predicted_as_well_as_by_ridge(diabetes: Any) -> None:
     mine, theirs = 0.0, 0.0
     for fold in range(5):
         held = np.arange(len(y)) % 5 == fold
-        model = LinearLearner(predictor_type=REGRESSOR, mini_batch_size=50, epochs=60).fit(X[~held], y[~held])
+        # wd 0.02 on unit deviations is Ridge's alpha 0.01 on columns of norm 1
+        model = LinearLearner(predictor_type=REGRESSOR, mini_batch_size=50, epochs=60, wd=0.02)
+        model.fit(X[~held], y[~held])
         mine += ((model.predict(X[held]) - y[held]) ** 2).mean()
         theirs += ((Ridge(alpha=0.01).fit(X[~held], y[~held]).predict(X[held]) - y[held]) ** 2).mean()
-    assert np.sqrt(mine) <= 1.005 * np.sqrt(theirs)
+    assert np.sqrt(mine) <= 1.002 * np.sqrt(theirs)
 
 
 def test_means_far_above_the_deviations_do_no_harm() -> None:

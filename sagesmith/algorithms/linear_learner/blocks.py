@@ -43,12 +43,13 @@ class Block:
     def learn(self, rows: Rows, gang: Gang, epoch: int) -> Passed:
         """One epoch.
 
-        What is judged and kept is the mean of the weights over its second half: the optimum that the steps wander
-        around (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
+        What is judged and kept is the mean of the weights over it, over its second half in the first epoch: the optimum
+        that the steps wander around (Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
         """
         plan, network = self._plan, self.network
         batches = rows.batches(plan.settings["mini_batch_size"], np.random.default_rng((plan.run.rank, epoch)))
         summed, weights, seen, done = np.zeros(network.models), 0.0, 0, 0
+        skipped = 0 if epoch else plan.steps // 2
         while True:
             batch = next(batches, None)
             lost, total, gradient, moved = np.zeros(network.models), 0.0, None, None
@@ -62,7 +63,7 @@ class Block:
             if step.total > 0:
                 self._optimizer.step(network.weights, step.gradient, step.rows, step.total)
                 done += 1
-                if done > plan.steps // 2 and not network.lazy:
+                if done > skipped and not network.lazy:
                     network.remember()
                 summed += step.lost
                 weights += step.total

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,7 @@ from sagesmith.algorithms.linear_learner.rows import Rows
 from sagesmith.formats.batch import Batch
 
 SAMPLED = 100_000  # validation rows on which all models are calibrated after an epoch
+LANES = 8  # into which batches are dealt, so that threads share them and sums do not depend on how many there are
 AT_ONCE = 4096  # rows of a batch; a matrix product of them is large, and they stay in the cache
 CALIBRATED = 10_000_000  # num_calibration_samples `auto`
 
@@ -44,7 +47,7 @@ class Judge:
         self._most = CALIBRATED if (n := plan.settings["num_calibration_samples"]) == "auto" else int(n)
         self._sample: Batch | None = None
         if self._calibrates:
-            first = held.first(min(self._most, SAMPLED))
+            first = held.some(min(self._most, SAMPLED))
             self._sample = gang.shared(first) if self._sharded else first
 
     def epoch(self, network: Network) -> Judged:
@@ -72,7 +75,8 @@ class Judge:
             return 0.0
         alone, left = self._alone(weights), self._most
         margins, labels = [], []
-        for batch in self.held.batches(AT_ONCE):
+        few = self._most < self.held.count and self._most <= len(self.held.sample)
+        for batch in [self.held.some(self._most)] if few else self.held.batches(AT_ONCE):
             part = batch if len(batch) <= left else batch.take(slice(None, left))
             assert part.label is not None
             margins.append(self._margins(alone, [part])[:, 0])
@@ -133,15 +137,27 @@ class Judge:
 
     def _losses(self, network: Network, up: np.ndarray) -> tuple[np.ndarray, float]:
         """(models,) sums of the validation losses, and the weight of the rows."""
+        lanes = LANES if self.held.is_kept else 1
+
+        def lane(number: int) -> np.ndarray:
+            with np.errstate(all="ignore"):  # a thread begins with the default
+                return self._lane(Network(self.plan, network.weights), up, number, lanes)
+
+        with ThreadPoolExecutor(min(self.plan.run.threads, lanes)) as pool:
+            sums = np.sum(list(pool.map(lane, range(lanes))), axis=0)
+        if self._sharded:
+            sums = self._gang.added(sums)
+        return sums[:-1], float(sums[-1])
+
+    def _lane(self, network: Network, up: np.ndarray, number: int, lanes: int) -> np.ndarray:
+        """The losses and the weight, (models + 1,), of every `lanes`-th batch from `number` on."""
         plan, lost, total = self.plan, np.zeros(network.models), 0.0
-        for batch, z in self._outputs(network, self.held):
+        for batch in itertools.islice(self.held.batches(AT_ONCE), number, None, lanes):
             label, weight, summed = plan.prepared(batch)
+            z = network.outputs_of(batch)
             losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
             total += summed
-        if self._sharded:
-            sums = self._gang.added(np.append(lost, total))
-            return sums[:-1], float(sums[-1])
-        return lost, total
+        return np.append(lost, total)
 
     def _margins(self, network: Network, batches: list[Batch]) -> np.ndarray:
         """(n, models) margins of a binary classifier."""

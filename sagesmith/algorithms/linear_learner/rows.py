@@ -100,9 +100,9 @@ class Rows:
         size = len(self.sample)
         return self.sample if size <= rows else self.sample.take(np.arange(rows) * size // max(1, rows))
 
-    def first(self, rows: int) -> Batch:
-        """The first rows of the channel, at most `rows`."""
-        found = next(self.batches(rows), None)
+    def some(self, rows: int) -> Batch:
+        """At most `rows` rows: of the sample where one was drawn, else the first."""
+        found = self.spread(rows) if len(self.sample) else next(self.batches(rows), None)
         return self.sample if found is None else found
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sagesmith.algorithms.linear_learner import LinearLearner
     from sagesmith.formats.channel import Channel
 
-SAMPLED = 100_000  # rows on which every model is calibrated after an epoch, and that stand in for a validation channel
+SAMPLED = 100_000  # rows that stand in for a validation channel where the training rows are not all at hand
 
 
 def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -> None:
@@ -78,8 +78,8 @@ def _looked_at(algorithm: LinearLearner, channels: Mapping[str, Channel], run: R
         if not gang.total(held.count):
             raise DataError("the validation channel holds no rows")
     else:
-        run.log("Validation data is not provided: a sample of the training data stands in")
-        held = gang.sample(rows, SAMPLED, labels)
+        run.log("Validation data is not provided: the training data, or a sample of them, stand in")
+        held = rows if gang.alone and rows.is_kept else gang.sample(rows, SAMPLED, labels)
     return rows, held, plan, gang
 
 
