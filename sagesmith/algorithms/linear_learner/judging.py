@@ -22,6 +22,7 @@ from sagesmith.formats.batch import Batch
 SAMPLED = 100_000  # validation rows on which all models are calibrated after an epoch
 LANES = 8  # into which batches are dealt, so that threads share them and sums do not depend on how many there are
 AT_ONCE = 4096  # rows of a batch; a matrix product of them is large, and they stay in the cache
+MOST_OUTPUTS = 16 << 20  # numbers of a batch's outputs
 CALIBRATED = 10_000_000  # num_calibration_samples `auto`
 
 
@@ -132,7 +133,7 @@ class Judge:
         return Network(self.plan, weights)
 
     def _outputs(self, network: Network, rows: Rows) -> Iterator[tuple[Batch, np.ndarray]]:
-        for batch in rows.batches(AT_ONCE):
+        for batch in rows.batches(_at_once(network)):
             yield batch, network.outputs_of(batch)
 
     def _losses(self, network: Network, up: np.ndarray) -> tuple[np.ndarray, float]:
@@ -152,7 +153,7 @@ class Judge:
     def _lane(self, network: Network, up: np.ndarray, number: int, lanes: int) -> np.ndarray:
         """The losses and the weight, (models + 1,), of every `lanes`-th batch from `number` on."""
         plan, lost, total = self.plan, np.zeros(network.models), 0.0
-        for batch in itertools.islice(self.held.batches(AT_ONCE), number, None, lanes):
+        for batch in itertools.islice(self.held.batches(_at_once(network)), number, None, lanes):
             label, weight, summed = plan.prepared(batch)
             z = network.outputs_of(batch)
             losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
@@ -167,3 +168,8 @@ class Judge:
             for start in range(0, len(batch), AT_ONCE)
         ]
         return np.concatenate(rows)
+
+
+def _at_once(network: Network) -> int:
+    """Rows of a batch: fewer where a row has very many outputs."""
+    return int(max(1, min(AT_ONCE, MOST_OUTPUTS // network.weights.shape[1])))

@@ -73,19 +73,14 @@ class Tally:
         """`score`: (n, outputs) margins, logits or predictions in the label's unit; `threshold` on margins."""
         self.sums[0] += weight.sum(dtype=np.float64)
         if self._loss.predictor == BINARY:
-            self._add_binary(score[:, 0] > threshold, label > 0, weight, score[:, 0], label)
+            cell = 2 * (label > 0).astype(np.int64) + (score[:, 0] > threshold)
+            self._own += np.bincount(cell, weight, 4)  # tn, fp, fn, tp
         elif self._loss.predictor == MULTICLASS:
             self._add_classes(score, label.astype(np.int64), weight)
         else:
             gap = score[:, 0].astype(np.float64) - label
             values = (np.abs(gap), gap**2, label.astype(np.float64), label.astype(np.float64) ** 2)
             self._own += [(value * weight).sum() for value in values]
-
-    def _add_binary(
-        self, called: np.ndarray, positive: np.ndarray, weight: np.ndarray, margin: np.ndarray, label: np.ndarray
-    ) -> None:
-        cell = 2 * positive.astype(np.int64) + called
-        self._own += np.bincount(cell, weight, 4)  # tn, fp, fn, tp
 
     def _add_classes(self, score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> None:
         n = self._classes
