@@ -70,7 +70,7 @@ class Judge:
         best = min(range(len(values)), key=lambda model: (-values[model], mean[model] if finite[model] else np.inf))
         return Judged(mean, best, float(values[best]))
 
-    def threshold(self, weights: np.ndarray, model: int) -> float:
+    def threshold(self, weights: np.ndarray) -> float:
         """The margin from which the chosen model calls a row positive, on up to num_calibration_samples rows."""
         if not self._calibrates:
             return 0.0

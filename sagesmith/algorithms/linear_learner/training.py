@@ -47,7 +47,7 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
         judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
         best, chosen = _epochs(plan, blocks, judge)
-        threshold = judge.threshold(best, chosen)
+        threshold = judge.threshold(best)
         algorithm.keep(*plan.scaler.folded(best), threshold)
         _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
 
