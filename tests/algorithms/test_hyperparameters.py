@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sagesmith.algorithms import XGBoost
 from sagesmith.algorithms.base import Algorithm, HyperparameterError
-from sagesmith.algorithms.hyperparameters import hp
+from sagesmith.algorithms.hyperparameters import Tunable, hp
 
 
 class Example(Algorithm):
@@ -89,3 +89,10 @@ def test_clone_and_pipelines_work(cancer) -> None:  # type: ignore[no-untyped-de
     pipeline = make_pipeline(StandardScaler(), model).fit(X, y)
     assert pipeline.score(X, y) > 0.9
     assert pipeline.set_params(xgboost__num_round=1).get_params()["xgboost__num_round"] == 1
+
+
+def test_categorical_tunable_values_are_a_list_of_json() -> None:
+    class Switch(Algorithm):
+        flag: bool = hp("a flag", default=True, tunable=Tunable(values=("True", "False")))
+
+    assert Switch.specification()["hyperparameters"][0]["tunable"] == {"scale": "Auto", "values": ["True", "False"]}

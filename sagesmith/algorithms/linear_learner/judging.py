@@ -1,0 +1,175 @@
+"""Judging: every model on the validation rows after an epoch, and the chosen one at the end, on all channels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from sagesmith.algorithms.linear_learner import losses
+from sagesmith.algorithms.linear_learner.calibration import BY_LOSS, calibrated
+from sagesmith.algorithms.linear_learner.hosts import Gang
+from sagesmith.algorithms.linear_learner.losses import BINARY, REGRESSOR
+from sagesmith.algorithms.linear_learner.metrics import Score, Tally, roc_auc
+from sagesmith.algorithms.linear_learner.network import Network
+from sagesmith.algorithms.linear_learner.plan import Plan
+from sagesmith.algorithms.linear_learner.rows import Rows
+from sagesmith.formats.batch import Batch
+
+SAMPLED = 100_000  # validation rows on which all models are calibrated after an epoch
+LANES = 8  # into which batches are dealt, so that threads share them and sums do not depend on how many there are
+AT_ONCE = 4096  # rows of a batch; a matrix product of them is large, and they stay in the cache
+MOST_OUTPUTS = 16 << 20  # numbers of a batch's outputs
+CALIBRATED = 10_000_000  # num_calibration_samples `auto`
+
+
+@dataclass
+class Judged:
+    """After an epoch: (models,) validation losses, the best model, and its criterion (the more, the better)."""
+
+    losses: np.ndarray
+    model: int
+    value: float
+
+
+class Judge:
+    """Compares models by the selection criterion: the loss, or for binary classifiers what calibration reaches."""
+
+    def __init__(self, plan: Plan, held: Rows, gang: Gang) -> None:
+        self.plan, self.held = plan, held
+        self._gang = gang
+        self._sharded = gang.sharded(held)
+        chosen = plan.settings["binary_classifier_model_selection_criteria"]
+        self._calibrates = plan.loss.predictor == BINARY and chosen not in BY_LOSS
+        self.criterion = f"sampled_{chosen}" if self._calibrates else plan.loss.name
+        self._most = CALIBRATED if (n := plan.settings["num_calibration_samples"]) == "auto" else int(n)
+        self._sample: Batch | None = None
+        if self._calibrates:
+            first = held.some(min(self._most, SAMPLED))
+            self._sample = gang.shared(first) if self._sharded else first
+
+    def epoch(self, network: Network) -> Judged:
+        """Judges all models."""
+        lost, total = self._losses(network, np.full(network.models, self.plan.judged_up, np.float32))
+        mean = lost / max(total, 1e-300)
+        finite = np.isfinite(mean)
+        if self._sample is None:
+            order = np.where(finite, mean, np.inf)
+            best = int(np.argmin(order))
+            return Judged(mean, best, -float(order[best]))
+        margins = self._margins(network, [self._sample])
+        assert self._sample.label is not None
+        positive = self._sample.label > 0
+        values = [
+            calibrated(margins[:, model], positive, self.plan.settings).value if finite[model] else -np.inf
+            for model in range(network.models)
+        ]
+        best = min(range(len(values)), key=lambda model: (-values[model], mean[model] if finite[model] else np.inf))
+        return Judged(mean, best, float(values[best]))
+
+    def threshold(self, weights: np.ndarray) -> float:
+        """The margin from which the chosen model calls a row positive, on up to num_calibration_samples rows."""
+        if not self._calibrates:
+            return 0.0
+        alone, left = self._alone(weights), self._most
+        margins, labels = [], []
+        few = self._most < self.held.count and self._most <= len(self.held.sample)
+        for batch in [self.held.some(self._most)] if few else self.held.batches(AT_ONCE):
+            part = batch if len(batch) <= left else batch.take(slice(None, left))
+            assert part.label is not None
+            margins.append(self._margins(alone, [part])[:, 0])
+            labels.append(part.label)
+            left -= len(part)
+            if not left:
+                break
+        margin = np.concatenate(margins) if margins else np.empty(0, np.float32)
+        label = np.concatenate(labels) if labels else np.empty(0, np.float32)
+        if self._sharded:
+            margin, label = self._gang.joined(margin), self._gang.joined(label)
+        return calibrated(margin, label > 0, self.plan.settings).threshold
+
+    def scores(self, rows: Rows, weights: np.ndarray, threshold: float, *, sharded: bool, full: bool) -> list[Score]:
+        """The chosen model's metrics on a channel; `full`: with those that SageMaker has for held-out rows only."""
+        plan, alone = self.plan, self._alone(weights)
+        tally = Tally(plan.loss, plan.settings, plan.outputs)
+        lost, plain = np.zeros(1), np.zeros(1)
+        one, up = np.ones(1, np.float32), np.full(1, plan.judged_up, np.float32)
+        wants_auc = full and plan.loss.predictor == BINARY
+        margins, labels = [], []
+        for batch, z in self._outputs(alone, rows):
+            label, weight, _ = plan.prepared(batch, plain=True)
+            score = z * np.float32(plan.scaler.label_scale) + np.float32(plan.scaler.label_shift)
+            assert batch.label is not None
+            tally.add(score if plan.loss.predictor == REGRESSOR else z, batch.label, weight, threshold)
+            if wants_auc:
+                margins.append(z[:, 0].copy())
+                labels.append(batch.label)
+            if plan.has_class_weights:
+                losses.gradient(plan.loss, plan.parameter, z.copy(), label, weight, one, plain)
+                weight = plan.prepared(batch)[1]
+            losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
+        sums = np.concatenate([tally.sums, lost, plain])
+        if sharded:
+            sums = self._gang.added(sums)
+        tally.sums[:] = sums[:-2]
+        total = max(float(tally.sums[0]), 1e-300)
+        objective = float(sums[-2] / total)
+        log_loss = float(sums[-1] / total) if plan.has_class_weights else objective
+        auc = self._auc(margins, labels, sharded) if wants_auc else None
+        return tally.scored(objective, log_loss if full and plan.loss.name != "hinge_loss" else None, auc)
+
+    def _auc(self, margins: list[np.ndarray], labels: list[np.ndarray], sharded: bool) -> float:
+        margin = np.concatenate([np.empty(0, np.float32), *margins])
+        label = np.concatenate([np.empty(0, np.float32), *labels])
+        if sharded:
+            margin, label = self._gang.joined(margin), self._gang.joined(label)
+        return roc_auc(margin, label > 0)
+
+    def _alone(self, weights: np.ndarray) -> Network:
+        """The chosen model as a network of its own."""
+        return Network(self.plan, weights)
+
+    def _outputs(self, network: Network, rows: Rows) -> Iterator[tuple[Batch, np.ndarray]]:
+        for batch in rows.batches(_at_once(network)):
+            yield batch, network.outputs_of(batch)
+
+    def _losses(self, network: Network, up: np.ndarray) -> tuple[np.ndarray, float]:
+        """(models,) sums of the validation losses, and the weight of the rows."""
+        lanes = LANES if self.held.is_kept else 1
+
+        def lane(number: int) -> np.ndarray:
+            with np.errstate(all="ignore"):  # a thread begins with the default
+                return self._lane(Network(self.plan, network.weights), up, number, lanes)
+
+        with ThreadPoolExecutor(min(self.plan.run.threads, lanes)) as pool:
+            sums = np.sum(list(pool.map(lane, range(lanes))), axis=0)
+        if self._sharded:
+            sums = self._gang.added(sums)
+        return sums[:-1], float(sums[-1])
+
+    def _lane(self, network: Network, up: np.ndarray, number: int, lanes: int) -> np.ndarray:
+        """The losses and the weight, (models + 1,), of every `lanes`-th batch from `number` on."""
+        plan, lost, total = self.plan, np.zeros(network.models), 0.0
+        for batch in itertools.islice(self.held.batches(_at_once(network)), number, None, lanes):
+            label, weight, summed = plan.prepared(batch)
+            z = network.outputs_of(batch)
+            losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
+            total += summed
+        return np.append(lost, total)
+
+    def _margins(self, network: Network, batches: list[Batch]) -> np.ndarray:
+        """(n, models) margins of a binary classifier."""
+        rows = [
+            network.outputs_of(batch.take(slice(start, start + AT_ONCE))).copy()
+            for batch in batches
+            for start in range(0, len(batch), AT_ONCE)
+        ]
+        return np.concatenate(rows)
+
+
+def _at_once(network: Network) -> int:
+    """Rows of a batch: fewer where a row has very many outputs."""
+    return int(max(1, min(AT_ONCE, MOST_OUTPUTS // network.weights.shape[1])))
