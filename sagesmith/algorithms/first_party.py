@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -40,8 +40,8 @@ class FirstParty(Algorithm):
     A subclass says which arrays make its model (`arrays`) and takes them back (`restore`).
     """
 
-    accepts = REQUESTS
-    returns = ANSWERS
+    accepts: ClassVar[tuple[str, ...]] = REQUESTS
+    returns: ClassVar[tuple[str, ...]] = ANSWERS
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The model as named arrays of numbers."""
