@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,26 +24,33 @@ def initial(settings: Mapping[str, Any], width: int) -> Model:
     """Parameters as `*_init_method`, `_sigma`, `_scale` and `_value` ask; without a bias or linear part, zeros there.
 
     Raises:
-        ValueError: more parameters than memory holds.
+        ValueError: more parameters than this computer has memory for.
     """
     random = np.random.default_rng(SEED)
     k = settings["num_factors"]
-    try:
-        w0, w = np.zeros(1, np.float32), np.zeros(width, np.float32)
-        v = np.zeros((width, -(-k // LANES) * LANES), np.float32)
-        if settings["use_bias"]:
-            w0[:] = _drawn(settings, "bias", random, (1,))
-        if settings["use_linear"]:
-            w[:] = _drawn(settings, "linear", random, (width,))
-        step = max(1, (1 << 20) // k)
-        for start in range(0, width, step):  # in blocks: nothing as large as v beside v
-            stop = min(width, start + step)
-            v[start:stop, :k] = _drawn(settings, "factors", random, (stop - start, k))
-    except MemoryError:
-        raise ValueError(
-            f"feature_dim {width} times num_factors {k}: so many parameters do not fit in memory"
-        ) from None
+    k8 = -(-k // LANES) * LANES
+    _check_memory(width, k, 4 * width * k8)
+    w0, w = np.zeros(1, np.float32), np.zeros(width, np.float32)
+    v = np.zeros((width, k8), np.float32)
+    if settings["use_bias"]:
+        w0[:] = _drawn(settings, "bias", random, (1,))
+    if settings["use_linear"]:
+        w[:] = _drawn(settings, "linear", random, (width,))
+    step = max(1, (1 << 20) // k)
+    for start in range(0, width, step):  # in blocks: nothing as large as v beside v
+        stop = min(width, start + step)
+        v[start:stop, :k] = _drawn(settings, "factors", random, (stop - start, k))
     return Model(w0, w, v)
+
+
+def _check_memory(width: int, k: int, needed: int) -> None:
+    """Linux promises memory that it does not have and kills who then uses it: so that is looked at before."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"feature_dim {width} times num_factors {k}: the factors take {needed / 2**30:.1f} GiB, "
+            f"this computer has {there / 2**30:.1f}"
+        )
 
 
 def _drawn(settings: Mapping[str, Any], part: str, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -105,7 +105,7 @@ class _Epochs:
             for tallies in self.steps.over(self.descent, _again(first, blocks)):
                 self._report(epoch, batches, sofar + tallies.cumsum(axis=0))
                 sofar, batches = sofar + tallies.sum(axis=0), batches + len(tallies)
-        if not sofar[0] and not self.steps.stopping:
+        if not sofar[0]:
             raise ValueError(f"channel {self.reader.channel.name!r} holds no rows")
         if not np.isfinite(sofar).all():
             raise ValueError(
