@@ -19,13 +19,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES, clipped, load, root, spread, store, total
+from sagesmith.algorithms.factorization_machines.lanes_compiled import (
+    LANES,
+    clipped,
+    load,
+    root,
+    soon,
+    spread,
+    store,
+    total,
+)
 from sagesmith.formats.compiled import compiled, inlined
 
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 BETA1, BETA2 = 0.9, 0.999  # Adam's, which SageMaker offers no way to set
 KEEP1, KEEP2 = np.float32(BETA1), np.float32(BETA2)
 NEW1, NEW2 = np.float32(1 - BETA1), np.float32(1 - BETA2)
+FAR = 1 << 20  # bytes of v from which it does not stay in the nearest caches
+AHEAD, PLACES_AHEAD = 6, 24  # so many features or non-zeros before its turn a feature is asked for from memory
 OWNED = 4  # features belong to a part in runs of 2**4: a cache line of slots has one writer
 TALLY = 6  # rows; squared error or cross entropy; absolute error or hits; true and false positives, false negatives
 
@@ -80,13 +91,21 @@ class Rates(NamedTuple):
 
 
 @inlined
+def _is_far(model: Model) -> bool:
+    return model.v.size * 4 > FAR
+
+
+@inlined
 def _forward(rows: Rows, first: int, last: int, model: Model, sums: Any, base: int, score: Any) -> None:
     """ŷ of rows [first, last) into `score`; their S into rows of `sums` from `first - base` on (base < 0: nowhere)."""
-    k8 = model.v.shape[1]
+    k8, end, far = model.v.shape[1], rows.starts[last], _is_far(model)
     for row in range(first, last):
         start, stop = rows.starts[row], rows.starts[row + 1]
         y = model.w0[0]
         for place in range(start, stop):
+            if far and place + PLACES_AHEAD < end:
+                soon(model.v, np.intp(rows.keys[place + PLACES_AHEAD]))
+                soon(model.w, np.intp(rows.keys[place + PLACES_AHEAD]))
             y += model.w[np.uint32(rows.keys[place])] * rows.values[place]
         for column in range(0, k8, LANES):
             s = spread(ZERO)
@@ -139,10 +158,12 @@ def _backward(
     `slots` (d,) says where a feature's gradient stands, -1 where it has none.
     """
     count = 0
-    k8 = sums.shape[1]
+    k8, end, far = sums.shape[1], rows.starts[last], len(slots) * 4 > FAR
     for row in range(first, last):
         g = slope[row - first]
         for place in range(rows.starts[row], rows.starts[row + 1]):
+            if far and place + PLACES_AHEAD < end:
+                soon(slots, np.intp(rows.keys[place + PLACES_AHEAD]))
             feature = np.uint32(rows.keys[place])
             x = rows.values[place]
             if x == ZERO or (parts > 1 and (feature >> np.uint32(OWNED)) % np.uint32(parts) != part):
@@ -187,9 +208,15 @@ def _step(
     scales, limits, epsilons = spread(scale32), spread(limit), spread(eps)
     rate, decay = spread(np.float32(rates.factors_lr * pace)), spread(np.float32(rates.factors_wd))
     keep1, keep2, new1, new2 = spread(KEEP1), spread(KEEP2), spread(NEW1), spread(NEW2)
+    far = _is_far(model)
     for slot in range(count):
         feature = np.intp(gradient.feature[slot])
         at = np.uint32(feature)
+        if far and slot + AHEAD < count:
+            next_one = np.intp(gradient.feature[slot + AHEAD])
+            soon(model.v, next_one)
+            soon(moments.factors, next_one)
+            soon(moments.linear, next_one)
         slots[at] = -1
         w = model.w[at]
         g = min(max(scale32 * gradient.sums[slot, 0] + linear_wd * w, -limit), limit)

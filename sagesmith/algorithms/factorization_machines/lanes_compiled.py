@@ -7,6 +7,7 @@ reordered, so that the same numbers come out on every processor.
     load(table, row, column) → Lanes        store(table, row, column, lanes)
     spread(x) → Lanes of eight x            total(lanes) → their sum, float32
     root(lanes), clipped(lanes, limit)      +, -, *, / between two Lanes
+    soon(table, row): the row is asked for from memory, to be there when it is loaded
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 LANES = 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INT = ir.IntType(32)
+_INT, _WORD = ir.IntType(32), ir.IntType(64)
+_BYTES = ir.IntType(8).as_pointer()
+_FLOAT, _LINE = 4, 64  # bytes of a number and of a cache line
 _ALIGNMENT = 4  # bytes: NumPy promises no more than that of a float
 
 
@@ -62,6 +65,27 @@ def store(_typing: Any, table: Any, row: Any, column: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(table, types.intp, types.intp, lanes), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def soon(_typing: Any, table: Any, row: Any) -> Any:
+    """Asks for a row of a C-contiguous table (or a number of a vector) from memory, before it is needed."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        width = cgutils.unpack_tuple(builder, array.shape)[1] if array.shape.type.count == 2 else ir.Constant(_WORD, 1)
+        first = builder.bitcast(builder.gep(array.data, [builder.mul(arguments[1], width)]), _BYTES)
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _INT, _INT, _INT])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        size = builder.mul(width, ir.Constant(width.type, _FLOAT))
+        with cgutils.for_range_slice(builder, ir.Constant(width.type, 0), size, ir.Constant(width.type, _LINE)) as (
+            at,
+            _,
+        ):
+            builder.call(fetch, [builder.gep(first, [at]), *(ir.Constant(_INT, flag) for flag in (1, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp), emit
 
 
 def _address(context: Any, builder: Any, kind: Any, table: Any, row: Any, column: Any) -> Any:
