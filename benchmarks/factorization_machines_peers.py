@@ -125,7 +125,7 @@ def myfm(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
     X, X_test = rows(train), rows(test)
 
     def fit(epochs: int) -> np.ndarray:
-        with silence(), contextlib.redirect_stderr(None):
+        with silence(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
             model = myfm.MyFMRegressor(rank=RANK, random_seed=0)
             model.fit(
                 X, train[:, 2].astype(float), n_iter=epochs, n_kept_samples=epochs - 5, group_shapes=[USERS, ITEMS]
