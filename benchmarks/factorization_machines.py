@@ -37,7 +37,7 @@ OURS = {
     "num_factors": RANK, "predictor_type": "regressor", "mini_batch_size": 100, "bias_wd": 0.0, "linear_lr": 0.002,
     "factors_lr": 0.002, "linear_wd": 0.0003, "factors_wd": 0.001, "factors_init_sigma": 0.01,
 }  # fmt: skip
-EPOCHS = {"sagesmith": (2, 30), "xlearn": (2, 40), "torch": (1, 30), "myfm": (10, 200)}  # short and long run
+EPOCHS = {"sagesmith": (2, 30), "xlearn": (2, 40), "torch": (1, 17), "myfm": (10, 200)}  # short and long run
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def torch_adam(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
         torch.nn.init.normal_(factors.weight, 0, 0.01)
         torch.nn.init.zeros_(linear.weight)
         bias = torch.nn.Parameter(torch.tensor([3.5]))
-        adam = torch.optim.Adam([bias, *factors.parameters(), *linear.parameters()], lr=0.0015, weight_decay=1.5e-4)
+        adam = torch.optim.Adam([bias, *factors.parameters(), *linear.parameters()], lr=0.003, weight_decay=1e-4)
 
         def predict(rows: torch.Tensor) -> torch.Tensor:
             v = factors(rows)

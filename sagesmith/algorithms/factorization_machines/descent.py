@@ -15,7 +15,7 @@ from sagesmith.algorithms.factorization_machines.descent_compiled import Gradien
 from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES
 
 SEED = 0  # SageMaker offers none; every training starts from the same numbers
-THREADS_FROM = 4 << 20  # multiplications in a mini-batch from which threads gain more than their meeting costs
+THREADS_FROM = 1 << 19  # multiplications in a mini-batch from which threads gain more than their meeting costs
 AT_ONCE = 256 << 20  # multiplications between two looks at whether the job was asked to stop
 UNIFORM_SCALE, CONSTANT_VALUE = 0.07, 0.0  # MXNet's own, where SageMaker's default is "none"
 
