@@ -208,3 +208,20 @@ def test_labels_of_a_channel_must_be_zero_or_one() -> None:
     channel = Channel.of("train", np.ones((3, 2)), [0.0, 1.0, 2.0])
     with pytest.raises(DataError, match="the label of row 2 is 2, it must be one of 0, 1"):
         FactorizationMachines(num_factors=2, predictor_type="binary_classifier").fit(channel)
+
+
+def test_columns_that_never_occur_change_nothing() -> None:
+    # The wide model does not fit in the caches and is asked for ahead of its turn; the narrow one is not.
+    narrow = sparse_rows(300, 40)
+    y = np.asarray(narrow.sum(axis=1)).ravel()
+    places = np.sort(np.random.default_rng(1).choice(200_000, 40, replace=False)).astype(np.int32)
+    wide = sparse.csr_matrix((narrow.data, places[narrow.indices], narrow.indptr), shape=(300, 200_000))
+    model = FactorizationMachines(num_factors=8, predictor_type="regressor", mini_batch_size=50, epochs=3)
+    model.set_params(factors_init_method="constant", factors_init_value=0.1, linear_init_method="constant")
+    model.set_params(bias_init_method="constant")
+    expected = model.fit(narrow, y)
+    w0, w, v = expected.w0_, expected.w_, expected.v_
+    found = model.fit(wide, y)
+    assert found.w0_ == w0
+    np.testing.assert_array_equal(found.w_[places], w)
+    np.testing.assert_array_equal(found.v_[places], v)
