@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -16,7 +17,8 @@ from sagesmith.algorithms import PCA
 from sagesmith.algorithms.base import Request, RequestError
 from sagesmith.contract import JobFolder
 from sagesmith.formats.batch import Batch
-from sagesmith.formats.recordio import read_records
+from sagesmith.formats.frames import frames
+from sagesmith.formats.protobuf import decode
 from sagesmith.formats.recordio_writer import write_records
 from tests.container.jobs import Job
 from tests.container.test_distributed import TwoHosts
@@ -177,7 +179,7 @@ def test_answers_have_sagemakers_form(model: PCA) -> None:
     lines = model.respond(Request(csv(ROWS[:2]).encode(), "text/csv", "application/jsonlines")).body.splitlines()
     np.testing.assert_allclose([json.loads(line)["projection"] for line in lines], expected, rtol=1e-4, atol=1e-4)
     records = model.respond(Request(write_records(Batch(ROWS[:2])), RECORDIO, RECORDIO)).body
-    found = [record["label"]["projection"]["values"] for record in read_records(records)]
+    found = [decode(payload).label["projection"].values for payload in frames(io.BytesIO(records))]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     one = json.loads(model.respond(Request(json.dumps(thin).encode(), "application/jsonlines")).body)
     dense = np.array([[1.5, 0, 0, 0, -2, 0]], np.float32)
