@@ -179,7 +179,7 @@ class Estimator:
         owner = type(self).__name__
         if y is None and self.task in ("classifier", "regressor"):
             raise ValueError(f"This {owner} estimator requires y to be passed, but the target y is None.")
-        X = arrays.checked_features(X, owner, self.takes_missing)
+        X = arrays.checked_features(X, owner, values=False)  # `channel_of` looks at the values
         self.n_features_in_ = int(X.shape[1])
         names = arrays.feature_names(X)
         if names is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.formats.batch import Batch
+from sagesmith.formats.numbers import all_finite
 
 
 def batch_of(features: Any, label: Any = None, weight: Any = None, group: Any = None) -> Batch:
@@ -108,8 +109,7 @@ def _to_float32(array: np.ndarray, what: str) -> np.ndarray:
         array = _parsed(array, what)
     with np.errstate(over="ignore"):
         numbers = array.astype(np.float32, copy=False)
-        total = np.isfinite(numbers.sum(dtype=np.float64))  # one fast pass; a second only when it finds something
-    if not total and np.isinf(numbers).any():
+    if not all_finite(numbers) and np.isinf(numbers).any():
         raise ValueError(f"Input {what} contains infinity or a value too large for dtype('float32').")
     return numbers
 

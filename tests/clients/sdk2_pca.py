@@ -1,4 +1,4 @@
-"""PCA by the SageMaker Python SDK v2's own estimator class; run with the SDK's interpreter, writes JSON for its test."""
+"""PCA by the SageMaker Python SDK v2's own estimator class, run with the SDK's interpreter; writes JSON."""
 
 from __future__ import annotations
 
