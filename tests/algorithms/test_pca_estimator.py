@@ -93,6 +93,8 @@ def test_values_that_are_not_finite_are_refused(mode: str, value: float, tmp_pat
     bad[17, 3] = value
     with pytest.raises(ValueError, match=r"NaN|infinity|is -?(nan|inf)"):
         PCA(num_components=1, algorithm_mode=mode).fit(bad)
+    with pytest.raises(ValueError, match="channel 'test': row 17, column 3"):
+        PCA(num_components=1, algorithm_mode=mode).fit(X, test=bad)
     np.savetxt(tmp_path / "rows.csv", bad, delimiter=",")
     channel = Channel.from_folder("train", tmp_path, "text/csv", label_size=0)
     with pytest.raises(DataError, match="row 17, column 3"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sagesmith.formats.channel import Channel
 from sagesmith.formats.numbers import all_finite
 
 ROWS = np.arange(60, dtype=np.float64).reshape(12, 5)
@@ -29,6 +30,15 @@ def test_finite_values_whose_squares_overflow_are_finite(kind: Any) -> None:
     rows[3, 2] = np.inf
     assert not all_finite(rows)
     assert not all_finite(np.array([np.inf, -np.inf], kind))
+
+
+def test_a_channel_leaves_the_search_to_its_reader_when_asked() -> None:
+    rows = np.array([[1, np.inf]], np.float32)
+    with pytest.raises(ValueError, match="contains infinity"):
+        Channel.of("train", rows)
+    assert Channel.of("train", rows, checked=True).read().features is rows
+    with pytest.raises(ValueError, match="too large for dtype"):
+        Channel.of("train", np.array([[1, 1e300]]), checked=True)  # conversion makes infinities that nobody gave
 
 
 def test_nothing_is_finite() -> None:

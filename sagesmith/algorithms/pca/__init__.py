@@ -59,6 +59,7 @@ class PCA(Streaming, FirstParty):
     metrics = JOB_METRICS
     answer_key = "projections"
     distributed = True
+    checks_values = True  # the sums of a pass tell
     example = {"num_components": 2}
     exceptions = {
         "check_metric_regexes": "SageMaker has train:progress and train:throughput only, whose lines only a job writes",
@@ -148,6 +149,7 @@ class PCA(Streaming, FirstParty):
             return
         sums = np.zeros(3)  # rows, squared length of what is lost, squared length of all
         for batch in passes(channels["test"], width=len(self.mean_)):
+            check_finite(batch, "channel 'test'")
             sums += len(batch), *self._lost(batch)
         sums = np.sum([np.frombuffer(part) for part in run.gather(sums.tobytes())], axis=0)
         rows, lost, whole = map(float, sums)
