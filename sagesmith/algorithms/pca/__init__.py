@@ -37,7 +37,7 @@ from sagesmith.algorithms.hyperparameters import hp
 from sagesmith.algorithms.pca.moments import Moments
 from sagesmith.algorithms.pca.spectrum import leading, leading_of_sketch, probes, signed
 from sagesmith.algorithms.run import Run
-from sagesmith.formats.batch import Batch
+from sagesmith.formats.batch import Batch, join
 from sagesmith.formats.channel import Channel
 
 MODES = ("regular", "randomized")
@@ -68,7 +68,12 @@ class PCA(Streaming, FirstParty):
     }
 
     feature_dim: int = hp("columns of the data", default=None, ge=1, inferred=True)
-    mini_batch_size: int = hp("rows of a batch; the result does not hang on it", default=None, ge=1, inferred=True)
+    mini_batch_size: int = hp(
+        "rows of a batch; several are taken at once, and the result does not hang on it",
+        default=None,
+        ge=1,
+        inferred=True,
+    )
     num_components: int = hp("components to keep; in Python all by default", default=None, ge=1, inferred=True)
     algorithm_mode: str = hp(
         "`regular`: the exact scatter matrix, d² numbers; `randomized`: a sketch, (components + extra) · d numbers",
@@ -99,10 +104,17 @@ class PCA(Streaming, FirstParty):
             run.log("Hyperparameter extra_components has no effect with algorithm_mode regular")
 
     def batches(self, channel: Channel) -> Iterator[Batch]:
-        """Whole mini-batches, as many at once as make the products of matrices quick."""
-        size, width = self.settings["mini_batch_size"] or 1, self.settings["feature_dim"]
-        rows = None if width is None else size * max(1, self._started(width).block_rows // size)
-        return passes(channel, None if channel.is_arrays else rows, width)
+        """As many rows at once as make the products of matrices quick: as many numbers as the state has."""
+        waiting: list[Batch] = []
+        held = 0
+        for batch in passes(channel, width=self.settings["feature_dim"]):
+            waiting.append(batch)
+            held += int(batch.features.size)  # of sparse rows: those that are not zero
+            if held >= self._started(batch.width).block_rows * batch.width:
+                yield join(waiting)
+                waiting, held = [], 0
+        if waiting:
+            yield join(waiting)
 
     def update(self, batch: Batch) -> None:
         if not len(batch):

@@ -50,9 +50,12 @@ class Moments:
             DataError: NaN or infinity among the rows.
         """
         kind = np.float64 if rows.shape[0] * self.products.size <= DOUBLE else np.float32
-        for start in range(0, rows.shape[0], self.block_rows):
+        step = self.block_rows
+        if not isinstance(rows, np.ndarray):
+            step = max(step, rows.shape[1])  # then their products with the probes are no more than the state
+        for start in range(0, rows.shape[0], step):
             with np.errstate(all="ignore"):  # what overflows is looked at and done again in double precision
-                self._add_block(rows[start : start + self.block_rows], kind)
+                self._add_block(rows[start : start + step], kind)
 
     def join(self, other: Moments) -> None:
         """Takes the rows of another state with the same probes."""
