@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA as Theirs
 from sagesmith.algorithms import PCA
 from sagesmith.algorithms.pca import moments
 from sagesmith.algorithms.pca.moments import Moments
-from sagesmith.algorithms.pca.spectrum import probes
+from sagesmith.algorithms.pca.spectrum import leading, probes
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.channel import Channel
 from sagesmith.testing.check_algorithm import RecordingRun
@@ -180,6 +180,18 @@ def test_batches_do_not_change_the_result(mode: str, tmp_path: Path) -> None:
         model = PCA(num_components=6, algorithm_mode=mode, mini_batch_size=size, feature_dim=70).fit(channel)
         np.testing.assert_allclose(model.s_, whole.s_, rtol=1e-5)
         np.testing.assert_allclose(model.v_, whole.v_, atol=1e-3)
+
+
+@pytest.mark.parametrize("equal", [1, 4, 30])
+def test_leading_eigenvectors_of_wide_matrices_miss_none_of_equal_ones(equal: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(300, 300)))[0]
+    values = np.sort(np.concatenate([np.full(equal, 9.0), np.linspace(0, 8, 300 - equal)]))
+    matrix = (turn * values) @ turn.T
+    for number in (1, equal, 20):
+        found, vectors = leading((matrix + matrix.T) / 2, number)
+        np.testing.assert_allclose(found, values[-number:], rtol=1e-9)
+        np.testing.assert_allclose(vectors.T @ vectors, np.eye(number), atol=1e-9)
+        np.testing.assert_allclose(matrix @ vectors, vectors * found, atol=1e-8)
 
 
 def test_states_join_exactly() -> None:

@@ -21,14 +21,40 @@ def probes(width: int, number: int) -> np.ndarray:
 def leading(matrix: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     """The `number` largest eigenvalues, ascending, and their eigenvectors as columns, of a symmetric matrix (d, d)."""
     width = len(matrix)
-    if width <= FULL or 3 * number > width:
+    if width <= FULL or 3 * number > width or not matrix.any():
         values, vectors = np.linalg.eigh(matrix)
-    else:
-        from scipy.linalg import eigh
+        return values[-number:], vectors[:, -number:]
+    if 8 * number < width:
+        found = _by_lanczos(matrix, number)
+        if found:
+            return found
+    from scipy.linalg import eigh
 
-        wanted = (width - number, width - 1)
-        values, vectors = eigh(matrix, subset_by_index=wanted, driver="evr", check_finite=False)
-    return values[-number:], vectors[:, -number:]
+    wanted = (width - number, width - 1)
+    return eigh(matrix, subset_by_index=wanted, driver="evr", check_finite=False)
+
+
+def _by_lanczos(matrix: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same by restarted Lanczos iterations, twice as quick; None where they did not converge or missed one.
+
+    A single start vector may miss one of several equal eigenvalues: what is left without those found is searched from
+    other vectors, and must have none that is larger.
+    """
+    from scipy.sparse.linalg import ArpackError, eigsh
+
+    random = np.random.default_rng(SEED)
+    try:
+        values, vectors = eigsh(matrix, number, v0=random.normal(size=len(matrix)), tol=1e-14)
+    except ArpackError:
+        return None
+    order = np.argsort(values)
+    values, vectors = values[order], np.linalg.qr(vectors[:, order])[0]
+    rest = random.normal(size=(len(matrix), 8))
+    for _ in range(6):
+        rest = np.linalg.qr(rest - vectors @ (vectors.T @ rest))[0]
+        rest = matrix @ rest
+    left = float(np.linalg.norm(rest - vectors @ (vectors.T @ rest), axis=0).max())
+    return (values, vectors) if left <= values[0] * (1 + 1e-6) else None
 
 
 def leading_of_sketch(sketch: np.ndarray, signs: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
