@@ -39,9 +39,9 @@ class Moments:
 
     @property
     def block_rows(self) -> int:
-        """Rows for one block: no more numbers than the state holds, unless that is less than BLOCK."""
+        """Rows for one block: no more bytes than the state holds, unless so few would make products slow."""
         sketch, width = self.products.shape
-        return max(2 * sketch, BLOCK // width, 1)
+        return max(2 * sketch, BLOCK // width, min(1024, 16 * BLOCK // width), 1)
 
     def add(self, rows: Any) -> None:
         """Takes rows, (n, d) float32 or CSR, in double precision where they are few.
