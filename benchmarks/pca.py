@@ -1,6 +1,6 @@
 """PCA against scikit-learn's PCA and IncrementalPCA and faiss's PCAMatrix: time, quality, memory, growth.
 
-    python benchmarks/pca.py [tall] [wide] [digits] [growth] [--repeats 5] [--rows-divisor 1] [--picture FILE]
+    python benchmarks/pca.py [tall] [wide] [digits] [growth] [--repeats 5] [--rows-divisor 1] [--who WORD ...] [--picture FILE]
 
 1. tall: 2,000,000 x 50, 10 components. wide: 50,000 x 3,072, 50 components. Arrays in memory, `fit` as a user calls it,
    checks and all; contestants in turn, medians. Quality is the variance that the components keep, as a share of what
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows-divisor", type=int, default=1, help="fewer rows, for a quick look")
     parser.add_argument("--slow-repeats", type=int, default=1, help="for contestants that take more than five seconds")
+    parser.add_argument("--who", nargs="+", default=[], help="words: only contestants whose names have one of them")
     parser.add_argument("--picture", type=Path, help="draws the growth")
     parser.add_argument("--one", nargs=4, metavar=("WHO", "ROWS", "COLUMNS", "COMPONENTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -121,6 +122,7 @@ EVERYONE: dict[str, Fit] = {
     "faiss PCAMatrix": faiss_matrix,
 }
 TALL = tuple(EVERYONE)
+MINE = TALL[:2]
 WIDE = tuple(name for name in EVERYONE if name != "scikit-learn full")  # which would take some ten minutes
 
 
@@ -128,6 +130,7 @@ def contest(title: str, X: np.ndarray, components: int, names: tuple[str, ...], 
     print(
         f"\n**{title}: {len(X):,} x {X.shape[1]:,}, {components} components, load average {os.getloadavg()[0]:.1f}**\n"
     )
+    names = tuple(name for name in names if name in MINE or any(word in name for word in options.who or [""]))
     scatter = exact(X)
     best = float(np.linalg.eigvalsh(scatter)[-components:].sum())
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
