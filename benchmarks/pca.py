@@ -1,6 +1,6 @@
 """PCA against scikit-learn's PCA and IncrementalPCA and faiss's PCAMatrix: time, quality, memory, growth.
 
-    python benchmarks/pca.py [tall] [wide] [digits] [growth] [--repeats 5] [--rows-divisor 1] [--who WORD ...] [--picture FILE]
+    python benchmarks/pca.py [tall] [wide] [digits] [growth] [--repeats 5] [--who WORD ...] [--picture FILE]
 
 1. tall: 2,000,000 x 50, 10 components. wide: 50,000 x 3,072, 50 components. Arrays in memory, `fit` as a user calls it,
    checks and all; contestants in turn, medians. Quality is the variance that the components keep, as a share of what
