@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.formats.numbers import all_finite
 
-def checked_features(X: Any, owner: str, missing: bool = True) -> Any:
+
+def checked_features(X: Any, owner: str, missing: bool = True, values: bool = True) -> Any:
     """`X` as something a Channel takes: frames and sparse matrices as they are, the rest as a 2-d array.
+
+    Without `values`, its form alone is looked at, which takes no time.
 
     Raises:
         ValueError: not two dimensions, no rows, no columns, complex numbers, infinities, or NaN unless `missing`.
@@ -19,7 +23,7 @@ def checked_features(X: Any, owner: str, missing: bool = True) -> Any:
         raise ValueError(f"Complex data not supported\n{X}\n")
     if hasattr(X, "columns") or hasattr(X, "tocsr"):
         _check_shape(X.shape, owner)
-        if hasattr(X, "tocsr"):
+        if values and hasattr(X, "tocsr"):
             _check_finite(X.tocsr().data, owner, missing)
         return X
     array = np.asarray(X)
@@ -35,7 +39,8 @@ def checked_features(X: Any, owner: str, missing: bool = True) -> Any:
         raise ValueError(f"Found array with dim {array.ndim}, while dim <= 2 is required by {owner}.")
     _check_shape(array.shape, owner)
     array = _numeric(array)
-    _check_finite(array, owner, missing)
+    if values:
+        _check_finite(array, owner, missing)
     return array
 
 
@@ -169,14 +174,14 @@ def _check_shape(shape: tuple[int, ...], owner: str) -> None:
 
 
 def _check_finite(values: np.ndarray, owner: str, missing: bool) -> None:
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or all_finite(values):
         return
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(values)):  # one pass at memory speed; a sum that overflows is looked at closely
             return
     if np.isinf(values).any():
         raise ValueError(f"Input X contains infinity, which {owner} does not accept.")
-    if not missing and np.isnan(values).any():
+    if not missing:
         raise ValueError(f"Input X contains NaN, which {owner} does not accept.")
 
 

@@ -30,6 +30,7 @@ class Estimator:
     role: ClassVar[Role] = "other"
     takes_sparse: ClassVar[bool] = True  # scipy's matrices
     takes_missing: ClassVar[bool] = False  # NaN among the features
+    checks_values: ClassVar[bool] = False  # `train` itself refuses NaN and infinity, at no cost: `fit` need not look
     hyperparameters: ClassVar[Mapping[str, Hyperparameter]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -109,12 +110,13 @@ class Estimator:
         if isinstance(value, Channel):
             return value
         X, y, weight, group = (*(value if isinstance(value, tuple) else (value,)), None, None, None)[:4]
-        X = arrays.checked_features(X, type(self).__name__, self.takes_missing)
+        looked = not self.checks_values
+        X = arrays.checked_features(X, type(self).__name__, self.takes_missing, looked)
         arrays.check_names(getattr(self, "feature_names_in_", None), arrays.feature_names(X), type(self).__name__)
         if y is not None:
             y = arrays.checked_target(y, X.shape[0], type(self).__name__)
             y = self._codes(y) if self.task == "classifier" else y.astype(np.float32)
-        return Channel.of(name, X, y, arrays.checked_weight(weight, X.shape[0]), group)
+        return Channel.of(name, X, y, arrays.checked_weight(weight, X.shape[0]), group, checked=not looked)
 
     # -- given -------------------------------------------------------------------------------------------------
     def validate(self) -> None:
@@ -179,7 +181,7 @@ class Estimator:
         owner = type(self).__name__
         if y is None and self.task in ("classifier", "regressor"):
             raise ValueError(f"This {owner} estimator requires y to be passed, but the target y is None.")
-        X = arrays.checked_features(X, owner, self.takes_missing)
+        X = arrays.checked_features(X, owner, values=False)  # `channel_of` looks at the values
         self.n_features_in_ = int(X.shape[1])
         names = arrays.feature_names(X)
         if names is not None:

@@ -37,8 +37,19 @@ class Channel:
         self._wrapped = False
 
     @classmethod
-    def of(cls, name: str, features: Any, label: Any = None, weight: Any = None, group: Any = None) -> Self:
+    def of(
+        cls,
+        name: str,
+        features: Any,
+        label: Any = None,
+        weight: Any = None,
+        group: Any = None,
+        *,
+        checked: bool = False,
+    ) -> Self:
         """A channel over arrays: dense, scipy sparse, pandas or polars frames; a Channel is passed through.
+
+        `checked`: features that are float32 already are not searched for infinity here; whoever reads them does it.
 
         Raises:
             ValueError: what cannot be rows of numbers, in scikit-learn's words.
@@ -46,7 +57,8 @@ class Channel:
         if isinstance(features, cls):
             return features
         channel = cls(name, "", Options())
-        channel._batch = features if isinstance(features, Batch) else batch_of(features, label, weight, group)
+        given = isinstance(features, Batch)
+        channel._batch = features if given else batch_of(features, label, weight, group, checked)
         return channel
 
     @classmethod

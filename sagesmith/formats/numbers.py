@@ -29,6 +29,17 @@ def shown(cell: bytes) -> str:
     return text + "…" if len(cell) > 40 else text
 
 
+def all_finite(values: np.ndarray) -> bool:
+    """Whether floats hold neither NaN nor infinity: one pass, by all threads where they lie side by side in memory."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.flags.forc and values.dtype in (np.float32, np.float64):
+            flat = values.ravel(order="K")
+            total = np.dot(flat, flat)
+        else:
+            total = values.sum()
+        return bool(np.isfinite(total)) or bool(np.isfinite(values).all())  # finite ones may have overflown
+
+
 def float32(values: np.ndarray | list[float]) -> np.ndarray:
     """Rounds to float32; what is too large becomes infinite."""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,0 +1,166 @@
+"""Moments: the mergeable state of PCA, count, mean and second moments about the mean, of any number of rows.
+
+Rows come in blocks. Within a block of many rows the products are taken in single precision, about the block's own mean
+where that is needed; blocks, and hosts, are joined in double precision by the update of Chan, Golub and LeVeque
+(Algorithms for Computing the Sample Variance, The American Statistician 37, 1983), so that nothing cancels when the
+mean is far greater than the spread.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Self
+
+import numpy as np
+
+from sagesmith.formats.errors import DataError
+
+BLOCK = 1 << 18  # numbers in a block at least: 1 MB, which stays in a processor's own cache
+FAR = 0.75  # share of a column's second moment due to its mean from which a block is centred before it is squared
+DOUBLE = 1 << 28  # multiplications up to which rows are squared in double precision: some hundredths of a second
+DENSE = 1 / 16  # share of non-zeros from which a block of sparse rows is multiplied faster as a dense one
+SMALLEST, LARGEST = 1e-24, 1e36  # second moments outside of these under- or overflow in single precision
+
+
+class Moments:
+    """Of n rows x: `count` n, `mean` (d,), `spread` (d,) and `products` (l, d), all about the mean, in float64.
+
+    With `probes` (d, l), products are probesᵀ S of the scatter matrix S = Σ (x - mean)(x - mean)ᵀ, and S is never
+    formed; without them, products are S itself. `spread` is the diagonal of S.
+    """
+
+    def __init__(self, width: int, probes: np.ndarray | None = None) -> None:
+        self.count = 0
+        self.mean = np.zeros(width)
+        self.spread = np.zeros(width)
+        self.products = np.zeros((width if probes is None else probes.shape[1], width))
+        self.probes = probes
+        self._far = False  # whether blocks have been seen whose mean is great beside their spread
+
+    @property
+    def block_rows(self) -> int:
+        """Rows for one block: no more bytes than the state holds, unless so few would make products slow."""
+        sketch, width = self.products.shape
+        return max(2 * sketch, BLOCK // width, min(1024, 16 * BLOCK // width), 1)
+
+    def add(self, rows: Any) -> None:
+        """Takes rows, (n, d) float32 or CSR, in double precision where they are few.
+
+        Raises:
+            DataError: NaN or infinity among the rows.
+        """
+        kind = np.float64 if rows.shape[0] * self.products.size <= DOUBLE else np.float32
+        step = self.block_rows
+        if not isinstance(rows, np.ndarray):
+            step = max(step, rows.shape[1])  # then their products with the probes are no more than the state
+        for start in range(0, rows.shape[0], step):
+            with np.errstate(all="ignore"):  # what overflows is looked at and done again in double precision
+                self._add_block(rows[start : start + step], kind)
+
+    def join(self, other: Moments) -> None:
+        """Takes the rows of another state with the same probes."""
+        self._join(other.count, other.mean, other.spread, other.products)
+
+    def second_moments(self, about_mean: bool) -> tuple[np.ndarray, float]:
+        """The products, (l, d), and the sum of squares over all columns, about the mean or about zero."""
+        if about_mean:
+            return self.products, float(self.spread.sum())
+        seen = np.outer(self._probed(self.mean), self.count * self.mean)
+        return self.products + seen, float(self.spread.sum() + self.count * (self.mean**2).sum())
+
+    def to_bytes(self) -> bytes:
+        """The state without its probes, which every host draws alike."""
+        file = io.BytesIO()
+        np.savez(file, count=self.count, mean=self.mean, spread=self.spread, products=self.products)
+        return file.getvalue()
+
+    @classmethod
+    def of_bytes(cls, content: bytes, probes: np.ndarray | None) -> Self:
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            state = cls(len(arrays["mean"]), probes)
+            state.count = int(arrays["count"])
+            state.mean, state.spread, state.products = (arrays[name] for name in ("mean", "spread", "products"))
+        return state
+
+    def _add_block(self, block: Any, kind: type[np.floating[Any]]) -> None:
+        if not isinstance(block, np.ndarray):
+            if self.probes is not None or block.nnz < DENSE * block.shape[0] * block.shape[1]:
+                self._join(block.shape[0], *self._of_sparse(block))
+                return
+            block = block.toarray()
+        found = self._of_dense(block.astype(kind, copy=False))
+        if not _representable(found[1], found[2]):
+            if not np.isfinite(block).all():
+                raise DataError("rows hold NaN or infinity; PCA takes finite numbers only")
+            found = self._centred(block.astype(np.float64))
+        self._join(len(block), *found)
+
+    def _of_dense(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, spread and products of a block about its own mean.
+
+        Where every column's mean is at most of the size of its spread, the block is squared as it stands and the mean's
+        part taken off, which loses two bits and saves a copy; else, and from then on, blocks are centred first.
+        """
+        if self.probes is None and not self._far:
+            count = len(block)
+            mean = (np.ones(count, block.dtype) @ block) / np.float64(count)
+            products = (block.T @ block).astype(np.float64)
+            square = products.diagonal().copy()
+            if not (count * mean**2 > FAR * square).any():
+                products -= np.outer(mean, count * mean)
+                return mean, products.diagonal(), products
+            self._far = True
+        return self._centred(block)
+
+    def _centred(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        count, ones = len(block), np.ones(len(block), block.dtype)
+        about = (ones @ block) / block.dtype.type(count)
+        block = block - about
+        rest = (ones @ block) / np.float64(count)  # what rounding left of the mean
+        if self.probes is None:
+            products = (block.T @ block).astype(np.float64)
+            spread = products.diagonal()
+        else:
+            products = ((block @ self.probes.astype(block.dtype, copy=False)).T @ block).astype(np.float64)
+            spread = np.einsum("nd,nd->d", block, block).astype(np.float64)
+        spread = np.maximum(spread - count * rest**2, 0)
+        return about + rest, spread, products - np.outer(self._probed(rest), count * rest)
+
+    def _of_sparse(self, block: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for CSR rows, in double precision and without making the zeros."""
+        block = block.astype(np.float64)
+        count = block.shape[0]
+        mean = np.asarray(block.sum(axis=0)).ravel() / count
+        square = np.asarray(block.multiply(block).sum(axis=0)).ravel()
+        if self.probes is None:
+            products = (block.T @ block).toarray()
+        else:
+            products = (block.T @ (block @ self.probes.astype(np.float64))).T
+        if not np.isfinite(square).all():
+            raise DataError("rows hold NaN or infinity; PCA takes finite numbers only")
+        spread = np.maximum(square - count * mean**2, 0)
+        return mean, spread, products - np.outer(self._probed(mean), count * mean)
+
+    def _join(self, count: int, mean: np.ndarray, spread: np.ndarray, products: np.ndarray) -> None:
+        if not count:
+            return
+        total = self.count + count
+        apart = mean - self.mean
+        weight = self.count * (count / total)
+        self.products += products
+        self.spread += spread
+        if weight:
+            self.products += np.outer(self._probed(apart), weight * apart)
+            self.spread += weight * apart**2
+        self.mean += apart * (count / total)
+        self.count = total
+
+    def _probed(self, vector: np.ndarray) -> np.ndarray:
+        return vector if self.probes is None else vector @ self.probes
+
+
+def _representable(spread: np.ndarray, products: np.ndarray) -> bool:
+    """Whether single precision could hold the squares: they are finite, and no column has only what underflows."""
+    largest = float(np.abs(spread).max())
+    return bool(largest < LARGEST and np.isfinite(products).all() and (largest > SMALLEST))
