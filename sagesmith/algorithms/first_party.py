@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class FirstParty(Algorithm):
     """
 
     accepts = REQUESTS
-    returns = ANSWERS
+    returns: ClassVar[tuple[str, ...]] = ANSWERS
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The model as named arrays of numbers."""

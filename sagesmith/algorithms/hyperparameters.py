@@ -118,7 +118,8 @@ class Hyperparameter:
         if self.aliases:
             result["aliases"] = list(self.aliases)
         if self.tunable:
-            result["tunable"] = {k: v for k, v in vars(self.tunable).items() if v not in (None, ())}
+            given = {k: v for k, v in vars(self.tunable).items() if v not in (None, ())}
+            result["tunable"] = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
         return result
 
 
