@@ -70,8 +70,8 @@ class KMeans(FirstParty, Streaming):
     distributed = True
     example = {"k": 3, "mini_batch_size": 60}
     exceptions = {
-        "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is drawn once, where two rows are drawn twice",
-        "check_sample_weight_equivalence_on_sparse_data": "a row of weight 2 is drawn once, where two rows are drawn twice",
+        "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is drawn once, two rows twice",
+        "check_sample_weight_equivalence_on_sparse_data": "a row of weight 2 is drawn once, two rows twice",
         "check_parameters_default_constructible": "SageMaker's default of eval_metrics is a list",
     }
 
