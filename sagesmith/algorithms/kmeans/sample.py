@@ -7,7 +7,8 @@ stay. A weight that doubles with every half-life, rather than all earlier ones h
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,23 +18,21 @@ MOST_BYTES = 64 << 20
 
 
 class Sample:
-    """At most `size` rows.
+    """At most `size` rows of a pass.
 
     Attributes:
-        rows: (m, d) float32, dense or CSR; None before the first.
         seen: rows offered, those that were passed over too.
     """
 
     def __init__(self, size: int, half_life: int, random: np.random.Generator) -> None:
         self.size, self._half_life, self._random = size, half_life, random
-        self._parts: list[Any] = []
-        self._keys = np.empty(0)
-        self._weights = np.empty(0)  # logarithms
-        self.seen = 0
+        self.new_pass()
 
     def new_pass(self) -> None:
         """Forgets all rows."""
-        self._parts, self._keys, self._weights, self.seen = [], np.empty(0), np.empty(0), 0
+        self._parts: list[tuple[np.ndarray, np.ndarray, Any]] = []  # keys, logarithms of weights, rows
+        self._held, self.seen = 0, 0
+        self._limit = np.inf  # a key that is larger surely has no place
 
     def offer(self, features: Any, weights: np.ndarray | None) -> None:
         """Takes rows of (n, d), dense or CSR, with weights (n,) or None, each with its chance."""
@@ -46,52 +45,47 @@ class Sample:
         keys = np.log(self._random.standard_exponential(n)) - weight
         kept = np.flatnonzero(keys < self._limit)
         if len(kept):
-            self._parts.append(features[kept])
-            self._keys = np.append(self._keys, keys[kept])
-            self._weights = np.append(self._weights, weight[kept])
-        if len(self._keys) > 2 * self.size:
+            self._hold(keys[kept], weight[kept], features[kept])
+        if self._held > 2 * self.size:
             self._shorten()
 
-    @property
-    def _limit(self) -> float:
-        """The key above which a row surely has no place."""
-        return float(self._keys[: self.size].max()) if len(self._keys) >= self.size else np.inf
+    def _hold(self, keys: np.ndarray, weights: np.ndarray, rows: Any) -> None:
+        self._parts.append((keys, weights, rows))
+        self._held += len(keys)
 
     def _shorten(self) -> None:
-        if len(self._keys) > self.size:
-            kept = np.sort(np.argpartition(self._keys, self.size - 1)[: self.size])
-            self._parts = [self._joined()[kept]]
-            self._keys, self._weights = self._keys[kept], self._weights[kept]
-
-    def _joined(self) -> Any:
-        return join([Batch(part) for part in self._parts]).features
+        """One part, of the smallest keys, in the order in which the rows came."""
+        if not self._parts:
+            return
+        keys, weights = (np.concatenate([part[at] for part in self._parts]) for at in (0, 1))
+        rows = join([Batch(part[2]) for part in self._parts]).features
+        if len(keys) > self.size:
+            kept = np.sort(np.argpartition(keys, self.size - 1)[: self.size])
+            keys, weights, rows = keys[kept], weights[kept], rows[kept]
+            self._limit = keys.max()
+        self._parts, self._held = [(keys, weights, rows)], len(keys)
 
     def drawn(self) -> tuple[Any, np.ndarray]:
         """The rows, and their weights: equal ones where rows were passed over, whose chance was their weight."""
         self._shorten()
-        if len(self._keys) < self.seen:
-            return self._joined(), np.ones(len(self._keys))
-        return self._joined(), np.exp(self._weights - self._weights.max())
+        [(_, weights, rows)] = self._parts
+        if self._held < self.seen:
+            return rows, np.ones(self._held)
+        return rows, np.exp(weights - weights.max())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The sample as named arrays."""
         self._shorten()
-        found = {"keys": self._keys, "weights": self._weights, "seen_by_sample": np.array(self.seen)}
-        if self._parts:
-            rows = self._joined()
-            if isinstance(rows, np.ndarray):
-                found["dense"] = rows
-            else:
-                found |= {"values": rows.data, "columns": rows.indices, "starts": rows.indptr}
-        return found
+        [(keys, weights, rows)] = self._parts
+        found = {"keys": keys, "weights": weights, "seen_by_sample": np.array(self.seen)}
+        if isinstance(rows, np.ndarray):
+            return found | {"dense": rows}
+        return found | {"values": rows.data, "columns": rows.indices, "starts": rows.indptr}
 
-    def add(self, arrays: dict[str, np.ndarray], width: int) -> Self:
+    def add(self, arrays: Mapping[str, np.ndarray], width: int) -> None:
         """Takes in another sample's `arrays`; `width` is the number of columns."""
-        self._keys = np.append(self._keys, arrays["keys"])
-        self._weights = np.append(self._weights, arrays["weights"])
+        rows: Any = arrays.get("dense")
+        if rows is None:
+            rows = csr(arrays["values"], arrays["columns"], arrays["starts"], width)
+        self._hold(arrays["keys"], arrays["weights"], rows)
         self.seen += int(arrays["seen_by_sample"])
-        if "dense" in arrays:
-            self._parts.append(arrays["dense"])
-        elif "values" in arrays:
-            self._parts.append(csr(arrays["values"], arrays["columns"], arrays["starts"], width))
-        return self
