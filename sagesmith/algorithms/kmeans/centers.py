@@ -68,9 +68,9 @@ class Centers:
     def distances(self, features: Any) -> np.ndarray:
         """The Euclidean distance of every row to every center, (n, k) float64."""
         if not isinstance(features, np.ndarray):
-            norms = np.asarray(features.multiply(features).sum(axis=1), np.float64).reshape(-1, 1)
-            products = np.asarray(features.astype(np.float64) @ self.points.T)
-            squares = norms - 2 * products + (self.points**2).sum(axis=1)
+            exact = features.astype(np.float64)
+            norms = np.asarray(exact.multiply(exact).sum(axis=1)).reshape(-1, 1)
+            squares = norms - 2 * (exact @ self.points.T) + (self.points**2).sum(axis=1)
             return np.asarray(np.sqrt(np.maximum(squares, 0)))
         moved = self.points - self.origin
         found = np.empty((len(features), len(self)))

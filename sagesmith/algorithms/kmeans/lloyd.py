@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,62 +11,62 @@ import numpy as np
 from sagesmith.algorithms.kmeans.centers import Centers, add_rows
 from sagesmith.algorithms.kmeans.seeding import dense, first_centers, greedy
 
+RACED = 128  # rows for each center in a race: enough to tell good centers from bad
+Found = tuple[np.ndarray, float]
 
-def best_of_trials(
-    points: np.ndarray,
-    weights: np.ndarray,
-    k: int,
-    *,
-    method: str,
-    trials: int,
-    iterations: int,
-    tolerance: float,
-    threads: int = 1,
-    told: Callable[[int, float], None] = lambda trial, msd: None,
-) -> tuple[np.ndarray, float]:
-    """The k centers, (k, d) float64, with the lowest mean square distance among `trials` runs, and that distance.
+
+@dataclass(frozen=True)
+class Limits:
+    """When Lloyd's algorithm ends, and how many threads it may use."""
+
+    iterations: int
+    tolerance: float
+    threads: int = 1
+
+
+def trials(
+    points: np.ndarray, weights: np.ndarray, k: int, method: str, number: int, limits: Limits
+) -> Iterator[Found]:
+    """k centers, (k, d) float64, and the mean square distance to them, from each of `number` starts.
 
     Args:
         points: (n, d) float32 with n >= k.
         weights: (n,), positive.
-        told: called with each trial's number and mean square distance.
+        method: "random" or "kmeans++".
     """
-    best: tuple[np.ndarray, float] | None = None
-    for trial in range(trials):
-        random = np.random.default_rng((trial, 1))
-        centers = Centers(first_centers(method, points, weights, k, random, greedy(k)))
-        msd = _lloyd(centers, points, weights, iterations, tolerance, threads)
-        told(trial, msd)
-        if best is None or msd < best[1]:
-            best = centers.points, msd
-    assert best is not None, "at least one trial"
-    return best
+    for trial in range(number):
+        start = first_centers(method, points, weights, k, np.random.default_rng((trial, 1)), greedy(k))
+        yield lloyd(start, points, weights, limits)
 
 
-def refined(
-    points: np.ndarray, rows: Any, weights: np.ndarray, *, iterations: int, tolerance: float, threads: int = 1
-) -> tuple[np.ndarray, float]:
-    """Centers (k, d) after Lloyd's algorithm on weighted rows, (n, d) dense or CSR, and the mean square distance."""
-    centers = Centers(points)
-    msd = _lloyd(centers, rows, weights, iterations, tolerance, threads)
-    return centers.points, msd
+def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
+    """The best that Lloyd's algorithm makes of several centers, on weighted rows, (n, d) dense or CSR.
 
-
-def _lloyd(centers: Centers, rows: Any, weights: np.ndarray, iterations: int, tolerance: float, threads: int) -> float:
-    """Moves centers to the means of their points until that lowers the mean square distance by no more than `tolerance`
-    of it; returns the mean square distance to the centers as they are at the end.
+    They race on a part of the rows, as scikit-learn's starts do on all; only the winner goes on with all.
     """
-    total = float(weights.sum())
-    labels, squares = centers.nearest(rows, threads)
+    step = max(1, len(weights) // (RACED * len(candidates[0])))
+    part, share = rows[::step], weights[::step]
+    raced = [lloyd(candidate, part, share, limits)[0] for candidate in candidates]
+    distances = [Centers(centers).nearest(rows, limits.threads)[1] @ weights for centers in raced]
+    return lloyd(raced[int(np.argmin(distances))], rows, weights, limits)
+
+
+def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
+    """Moves centers to the means of their rows until the mean square distance falls by no more than the tolerance.
+
+    Returns the centers, (k, d) float64, and the mean square distance to them.
+    """
+    centers, total = Centers(start), float(weights.sum())
+    labels, squares = centers.nearest(rows, limits.threads)
     msd = float(squares @ weights) / total
-    for _ in range(iterations):
-        _move(centers, rows, weights, labels, squares, threads)
+    for _ in range(limits.iterations):
+        _move(centers, rows, weights, labels, squares, limits.threads)
         before, previous = msd, labels
-        labels, squares = centers.nearest(rows, threads)
+        labels, squares = centers.nearest(rows, limits.threads)
         msd = float(squares @ weights) / total
-        if before - msd <= tolerance * before or np.array_equal(labels, previous):
+        if before - msd <= limits.tolerance * before or np.array_equal(labels, previous):
             break
-    return msd
+    return centers.points, msd
 
 
 def _move(

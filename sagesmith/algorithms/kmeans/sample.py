@@ -2,7 +2,8 @@
 
 Efraimidis and Spirakis, Weighted random sampling with a reservoir, Information Processing Letters 97 (2006): every row
 gets a key, the logarithm of an exponential clock that runs at the row's weight, and the rows with the smallest keys
-stay. A weight that doubles with every half-life, rather than all earlier ones halving, keeps the keys comparable.
+stay; a row's weight is divided by its chance to stay (Cohen and Kaplan, Summarizing data using bottom-k sketches,
+PODC 2007). A weight that doubles with every half-life, rather than all earlier ones halving, keeps the keys comparable.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Sample:
         """Forgets all rows."""
         self._parts: list[tuple[np.ndarray, np.ndarray, Any]] = []  # keys, logarithms of weights, rows
         self._held, self.seen = 0, 0
-        self._limit = np.inf  # a key that is larger surely has no place
+        self._limit = np.inf  # the smallest key that has no place
 
     def offer(self, features: Any, weights: np.ndarray | None) -> None:
         """Takes rows of (n, d), dense or CSR, with weights (n,) or None, each with its chance."""
@@ -60,24 +61,31 @@ class Sample:
         keys, weights = (np.concatenate([part[at] for part in self._parts]) for at in (0, 1))
         rows = join([Batch(part[2]) for part in self._parts]).features
         if len(keys) > self.size:
-            kept = np.sort(np.argpartition(keys, self.size - 1)[: self.size])
+            order = np.argpartition(keys, self.size)
+            self._limit = min(self._limit, float(keys[order[self.size]]))
+            kept = np.sort(order[: self.size])
             keys, weights, rows = keys[kept], weights[kept], rows[kept]
-            self._limit = keys.max()
         self._parts, self._held = [(keys, weights, rows)], len(keys)
 
     def drawn(self) -> tuple[Any, np.ndarray]:
-        """The rows, and their weights: equal ones where rows were passed over, whose chance was their weight."""
+        """The rows, and their weights: each its own, divided by the chance that it had to be in the sample.
+
+        Given the smallest key T that has no place, that chance is 1 - exp(-w exp(T)) for a row of weight w.
+        """
         self._shorten()
         [(_, weights, rows)] = self._parts
-        if self._held < self.seen:
-            return rows, np.ones(self._held)
+        if np.isfinite(self._limit):
+            ripe = weights + self._limit
+            small = np.minimum(ripe, 30.0)  # beyond, the chance is 1
+            weights = ripe - np.log(-np.expm1(-np.exp(small)) + (small < -30.0))
+            weights = np.where(small < -30.0, 0.0, weights)  # before, the weight is all the same
         return rows, np.exp(weights - weights.max())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The sample as named arrays."""
         self._shorten()
         [(keys, weights, rows)] = self._parts
-        found = {"keys": keys, "weights": weights, "seen_by_sample": np.array(self.seen)}
+        found = {"keys": keys, "weights": weights, "sample": np.array([self.seen, self._limit])}
         if isinstance(rows, np.ndarray):
             return found | {"dense": rows}
         return found | {"values": rows.data, "columns": rows.indices, "starts": rows.indptr}
@@ -88,4 +96,5 @@ class Sample:
         if rows is None:
             rows = csr(arrays["values"], arrays["columns"], arrays["starts"], width)
         self._hold(arrays["keys"], arrays["weights"], rows)
-        self.seen += int(arrays["seen_by_sample"])
+        self.seen += int(arrays["sample"][0])
+        self._limit = min(self._limit, float(arrays["sample"][1]))

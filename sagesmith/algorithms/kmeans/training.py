@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import Centers
-from sagesmith.algorithms.kmeans.lloyd import best_of_trials, refined
+from sagesmith.algorithms.kmeans.lloyd import Found, Limits, refined, trials
 from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample
 from sagesmith.algorithms.kmeans.seeding import first_centers
 from sagesmith.algorithms.kmeans.summary import Summary
@@ -156,22 +156,21 @@ class Training:
                 "Only %d of %d centers were the nearest to any row: some clusters are empty", len(live), len(points)
             )
             return points[np.argsort(-weights, kind="stable")[: self.k]]
-        trials = settings["local_lloyd_num_trials"]
-        limits = {"iterations": settings["local_lloyd_max_iter"], "tolerance": settings["local_lloyd_tol"]}
-        centers, msd = best_of_trials(
-            points[live].astype(np.float32), weights[live], self.k, method=settings["local_lloyd_init_method"],
-            trials=AUTO if trials == "auto" else trials, threads=run.threads, told=self._told, **limits,
-        )  # fmt: skip
+        limits = Limits(settings["local_lloyd_max_iter"], settings["local_lloyd_tol"], run.threads)
+        number = settings["local_lloyd_num_trials"]
+        method, number = settings["local_lloyd_init_method"], AUTO if number == "auto" else number
+        found: list[Found] = []
+        for one in trials(points[live].astype(np.float32), weights[live], self.k, method, number, limits):
+            run.log("local kmeans attempt #%d. Current mean square distance %f", len(found), one[1])
+            found.append(one)
+        centers, msd = min(found, key=lambda one: one[1])
         run.log("finished shrinking process. Mean Square Distance = %r", msd)
         sample = self._united_sample()
         if sample is not None:
             rows, shares = sample.drawn()
-            centers, msd = refined(centers, rows, shares, threads=run.threads, **limits)
+            centers, msd = refined([one[0] for one in found], rows, shares, limits)
             run.log("refined on %d of %d rows. Mean Square Distance = %r", len(shares), sample.seen, msd)
         return centers
-
-    def _told(self, trial: int, msd: float) -> None:
-        self._run.log("local kmeans attempt #%d. Current mean square distance %f", trial, msd)
 
     def _united_sample(self) -> Sample | None:
         if self.union is None:
