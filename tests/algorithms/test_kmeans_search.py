@@ -83,7 +83,7 @@ def test_a_small_request_without_numba_is_answered_alike(monkeypatch: pytest.Mon
     compiled = [centers.nearest(form) for form in (X, sparse.csr_matrix(X))]
     monkeypatch.delitem(sys.modules, "numba")
     for form, (labels, squares) in zip((X, sparse.csr_matrix(X)), compiled, strict=True):
-        plain, distance = centers.nearest(form)
+        plain, distance = centers.nearest_for_a_request(form, 1)
         assert plain.tolist() == labels.tolist()
         assert distance == pytest.approx(squares)
 

@@ -18,7 +18,9 @@ is npz. Left out: GPUs (the kernels here are for processors).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -152,6 +154,7 @@ class KMeans(FirstParty, Streaming):
             if weight > 0:
                 self._report(run, "test", ssd / weight, ssd)
         run.metrics("training", {"finalize.time": training.milliseconds()})
+        self._saving = run.metrics  # for the one save that ends a job
 
     def _report(self, run: Run, channel: str, msd: float, ssd: float) -> None:
         values = {"msd": msd, "ssd": ssd}
@@ -182,7 +185,7 @@ class KMeans(FirstParty, Streaming):
         check_finite(batch, "the request")
         if options.get("distances"):
             return {"distances": self._search.distances(batch.features)}
-        labels, squares = self._search.nearest(batch.features, Run().threads)
+        labels, squares = self._search.nearest_for_a_request(batch.features, Run().threads)
         return {"closest_cluster": labels.astype(np.float32), "distance_to_cluster": np.sqrt(squares)}
 
     def predict_from(self, fields: Mapping[str, Any]) -> np.ndarray:
@@ -205,6 +208,13 @@ class KMeans(FirstParty, Streaming):
         """Minus the sum of squared distances, as scikit-learn's KMeans: the larger, the better."""
         squares = np.asarray(self._fields(X, {})["distance_to_cluster"]) ** 2
         return -float(squares.sum() if sample_weight is None else squares @ np.asarray(sample_weight))
+
+    def save(self, folder: Path) -> None:
+        begun = time.monotonic()
+        super().save(folder)
+        metrics = vars(self).pop("_saving", None)
+        if metrics is not None:
+            metrics("training", {"model.serialize.time": 1000 * (time.monotonic() - begun)})
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         return {"centers": self.cluster_centers_}

@@ -53,8 +53,6 @@ class Centers:
             features: (n, d) float32, dense or CSR. What comes out does not depend on `threads`.
         """
         rows = int(features.shape[0])
-        if "numba" not in sys.modules and rows * self.width * len(self) <= SMALL_WORK:
-            return self._plain_search(features)
         labels, squares = np.empty(rows, np.int32), np.empty(rows, np.float64)
         if isinstance(features, np.ndarray):
             search = self._dense_search(features, labels, squares)
@@ -80,8 +78,14 @@ class Centers:
             found[first : first + ROWS_AT_ONCE] = np.sqrt(np.maximum(squares, 0))
         return found
 
-    def _plain_search(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
-        """For a request of a few rows: in less time than it takes to import numba."""
+    def nearest_for_a_request(self, features: Any, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `nearest`; a few rows by plain numpy, in less time than it takes to import numba.
+
+        Where two centers are equally near but for float32's rounding, the two ways may choose differently, so that
+        training, which is to give the same model every time, has only one.
+        """
+        if "numba" in sys.modules or features.shape[0] * self.width * len(self) > SMALL_WORK:
+            return self.nearest(features, threads)
         rows = features if isinstance(features, np.ndarray) else features.toarray()
         squares = ((rows[:, None, :] - self.points[None]) ** 2).sum(axis=2)
         labels = squares.argmin(axis=1)

@@ -8,8 +8,8 @@ PODC 2007). A weight that doubles with every half-life, rather than all earlier 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -85,16 +85,32 @@ class Sample:
         """The sample as named arrays."""
         self._shorten()
         [(keys, weights, rows)] = self._parts
-        found = {"keys": keys, "weights": weights, "sample": np.array([self.seen, self._limit])}
+        found = {"keys": keys, "weights": weights, "sample": np.array([self.size, self.seen, self._limit])}
         if isinstance(rows, np.ndarray):
             return found | {"dense": rows}
         return found | {"values": rows.data, "columns": rows.indices, "starts": rows.indptr}
 
-    def add(self, arrays: Mapping[str, np.ndarray], width: int) -> None:
-        """Takes in another sample's `arrays`; `width` is the number of columns."""
-        rows: Any = arrays.get("dense")
-        if rows is None:
-            rows = csr(arrays["values"], arrays["columns"], arrays["starts"], width)
-        self._hold(arrays["keys"], arrays["weights"], rows)
-        self.seen += int(arrays["sample"][0])
-        self._limit = min(self._limit, float(arrays["sample"][1]))
+    @classmethod
+    def united(cls, parts: Sequence[Mapping[str, np.ndarray]], width: int) -> Self | None:
+        """One sample from the `arrays` of several, of rows of `width` columns; None unless all parts have one.
+
+        It can be drawn from, but is offered no further rows.
+        """
+        if not all("keys" in part for part in parts):
+            return None
+        union = cls(min(int(part["sample"][0]) for part in parts), 0, np.random.default_rng(0))
+        for part in parts:
+            rows: Any = part.get("dense")
+            if rows is None:
+                rows = csr(part["values"], part["columns"], part["starts"], width)
+            union._hold(part["keys"], part["weights"], rows)
+            union.seen += int(part["sample"][1])
+            union._limit = min(union._limit, float(part["sample"][2]))
+        return union
+
+
+def bytes_of_a_row(features: Any) -> float:
+    """What a row takes in memory, on average."""
+    if isinstance(features, np.ndarray):
+        return 4.0 * float(features.shape[1])
+    return 8.0 + 8.0 * float(features.nnz) / float(features.shape[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import Centers
 from sagesmith.algorithms.kmeans.lloyd import Found, Limits, refined, trials
-from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample
+from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample, bytes_of_a_row
 from sagesmith.algorithms.kmeans.seeding import first_centers
 from sagesmith.algorithms.kmeans.summary import Summary
 from sagesmith.algorithms.run import Run
@@ -92,7 +92,7 @@ class Training:
     def _begin(self, batch: Batch, half_life: int) -> None:
         method, number = self._settings["init_method"], min(self.wanted, len(batch))
         self.summary = Summary(first_centers(method, batch.features, batch.weight, number, self._random))
-        size = min(SAMPLED * self.k, MOST_BYTES // (4 * batch.width))
+        size = min(SAMPLED * self.k, int(MOST_BYTES // bytes_of_a_row(batch.features)))
         if self._sampled and size >= LEAST_SAMPLED * self.k:
             self._sample = Sample(size, half_life, self._random)
         self._run.metrics("training", {"initialize.time": self.milliseconds()})
@@ -118,7 +118,7 @@ class Training:
         parts = [_unpacked(one) for one in packed if one]
         if parts:
             self.union = Summary.united(parts)
-            self._all_samples = [part for part in parts if "keys" in part]
+            self._all_samples = parts
 
     @property
     def known(self) -> Summary:
@@ -175,14 +175,7 @@ class Training:
     def _united_sample(self) -> Sample | None:
         if self.union is None:
             return self._sample
-        width = self.union.centers.width
-        size = min(SAMPLED * self.k, MOST_BYTES // (4 * width))
-        if not self._all_samples:
-            return None
-        sample = Sample(size, 0, self._random)
-        for part in self._all_samples:
-            sample.add(part, width)
-        return sample
+        return Sample.united(self._all_samples, self.union.centers.width)
 
 
 def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
