@@ -48,7 +48,9 @@ class GangRun(RecordingRun):
         return parts
 
 
-def trained(shards: list[Any], stop: int = -1, **settings: Any) -> tuple[list[KMeans], list[GangRun]]:
+def trained(
+    shards: list[Any], stop: int = -1, tests: list[Any] | None = None, **settings: Any
+) -> tuple[list[KMeans], list[GangRun]]:
     """A model on each host; a shard without rows is None."""
     gang = Gang(len(shards))
     runs = [GangRun(gang, rank, stop == rank) for rank in range(len(shards))]
@@ -60,7 +62,7 @@ def trained(shards: list[Any], stop: int = -1, **settings: Any) -> tuple[list[KM
         shard = shards[rank]
         channel = Channel.of("train", shard) if shard is not None else Channel.from_files("train", [], "text/csv")
         assert shard is None or isinstance(channel.read(), Batch)
-        return KMeans(**settings).fit(channel, run=runs[rank])
+        return KMeans(**settings).fit(channel, run=runs[rank], test=tests[rank] if tests else None)
 
     with ThreadPoolExecutor(len(shards)) as pool:
         return list(pool.map(one, range(len(shards)))), runs
@@ -123,6 +125,17 @@ def test_one_host_that_is_asked_to_stop_stops_all_with_a_model(rows: np.ndarray)
     models, runs = trained([rows[:2000], rows[2000:]], stop=1, k=10, epochs=50, mini_batch_size=500)
     assert np.array_equal(models[0].cluster_centers_, models[1].cluster_centers_)
     assert not [line for line in runs[0].lines if "epoch=1," in line]
+
+
+@pytest.mark.parametrize("replicated", [True, False])
+def test_a_test_channel_is_scored_whole_whether_sharded_or_replicated(rows: np.ndarray, replicated: bool) -> None:
+    held = rows[:400]
+    tests = [held, held] if replicated else [held[:300], held[300:]]
+    settings = {"k": 5, "eval_metrics": ["msd", "ssd"]}
+    models, runs = trained([rows[400:2000], rows[2000:]], tests=tests, **settings)
+    found = [float(line.split("=")[-1]) for line in runs[0].lines if "test ssd" in line]
+    assert found == [pytest.approx(ssd(models[0], held), rel=1e-5)]
+    assert not [line for line in runs[1].lines if "test ssd" in line]
 
 
 @pytest.mark.slow

@@ -149,9 +149,9 @@ class KMeans(FirstParty, Streaming):
             self._report(run, "train", msd, ssd)
         if channels["train"].is_arrays:
             self._look_back(channels["train"], run)
-        if "test" in channels and run.is_master:
+        if "test" in channels:
             weight, ssd = self._distance(channels["test"], run)
-            if weight > 0:
+            if weight > 0 and run.is_master:
                 self._report(run, "test", ssd / weight, ssd)
         run.metrics("training", {"finalize.time": training.milliseconds()})
         self._saving = run.metrics  # for the one save that ends a job
@@ -167,13 +167,18 @@ class KMeans(FirstParty, Streaming):
         self.inertia_ = float(squares.sum() if batch.weight is None else squares @ batch.weight)
 
     def _distance(self, channel: Channel, run: Run) -> tuple[float, float]:
-        """The (weighted) rows of a channel and the sum of their squared distances to the model."""
+        """The (weighted) rows of a channel and the sum of their squared distances to the model.
+
+        Of the shards of all hosts, as the SDK's `record_set` shards also a test set; hosts that found the very same
+        sums have the same rows, and one of them is enough.
+        """
         weight, ssd = 0.0, 0.0
         for batch in passes(channel, width=self.n_features_in_):
             squares = self._search.nearest(batch.features, run.threads)[1]
             weight += len(batch) if batch.weight is None else float(batch.weight.sum(dtype=np.float64))
             ssd += float(squares.sum() if batch.weight is None else squares @ batch.weight)
-        return weight, ssd
+        found = {tuple(np.frombuffer(part).tolist()) for part in run.gather(np.array([weight, ssd]).tobytes())}
+        return sum(one[0] for one in found), sum(one[1] for one in found)
 
     # -- the model ---------------------------------------------------------------------------------------------
     def infer(self, batch: Batch, **options: Any) -> Mapping[str, Any]:
