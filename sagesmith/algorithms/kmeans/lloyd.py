@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sagesmith.algorithms.kmeans.centers import Centers, add_rows
 from sagesmith.algorithms.kmeans.seeding import dense, first_centers, greedy
 
 RACED = 128  # rows for each center in a race: enough to tell good centers from bad
+RACE_TOLERANCE = 1e-3  # what is gained later, all gain alike
 Found = tuple[np.ndarray, float]
 
 
@@ -44,9 +45,10 @@ def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, li
 
     They race on a part of the rows, as scikit-learn's starts do on all; only the winner goes on with all.
     """
-    step = max(1, len(weights) // (RACED * len(candidates[0])))
+    step = -(-len(weights) // (RACED * len(candidates[0])))
     part, share = rows[::step], weights[::step]
-    raced = [lloyd(candidate, part, share, limits)[0] for candidate in candidates]
+    race = replace(limits, tolerance=max(limits.tolerance, RACE_TOLERANCE))
+    raced = [lloyd(candidate, part, share, race)[0] for candidate in candidates]
     distances = [Centers(centers).nearest(rows, limits.threads)[1] @ weights for centers in raced]
     return lloyd(raced[int(np.argmin(distances))], rows, weights, limits)
 
