@@ -117,6 +117,12 @@ def test_half_life_lets_the_past_fade(blobs: np.ndarray) -> None:
     assert faded.cluster_centers_[0, 0] > 7.4, "the sample fades as the centers do"
 
 
+def test_a_center_that_is_long_forgotten_stays_where_it_was() -> None:
+    X = np.concatenate([[[0.0, 0.0]], np.full((3000, 2), 5.0), [[9.0, 9.0]]]).astype(np.float32)
+    model, _ = fitted(X, k=2, half_life_time_size=1, extra_center_factor=1, mini_batch_size=2)
+    assert sorted(model.cluster_centers_[:, 0].tolist()) == pytest.approx([0, 6.5], abs=0.01)
+
+
 def test_every_setting_of_the_last_stage_has_its_effect(blobs: np.ndarray) -> None:
     X = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_threads_change_nothing(form: object) -> None:
     expected = np.zeros((50, 60))
     np.add.at(expected, results[0][0], weights[:, None] * X)
     assert results[0][2] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    X = np.random.default_rng(4).normal(size=(5000, 20)).astype(np.float32)
+    centers = Centers(X[:50])
+    expected = int(centers.nearest(X, threads=2)[0].sum())
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put(int(centers.nearest(X, threads=2)[0].sum())))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert answers.get() == expected
 
 
 def test_a_small_request_without_numba_is_answered_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ parts, united and clustered again, which is how several hosts join).
     2. every mini-batch moves its nearest centers; counts are their weights           summary.py
     3. several hosts: the centers of all are united                                   summary.py
     4. Lloyd's algorithm with restarts shrinks the weighted centers to k              lloyd.py
+    5. the results race, and the best is refined, on a sample of the rows             sample.py, lloyd.py
     assignment, in all of them                                                        centers.py
 
 SageMaker is followed in names, defaults, log lines, metrics, answers and file names. Where we differ (see
-docs/algorithms/kmeans.md): hosts unite their centers once a pass instead of averaging them each batch, and the artifact
-is npz. Left out: GPUs (the kernels here are for processors).
+docs/algorithms/kmeans.md): step 5 is ours, hosts unite their centers once a pass instead of averaging them each batch,
+and the artifact is npz. Left out: GPUs (the kernels here are for processors).
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class KMeans(FirstParty, Streaming):
     local_lloyd_tol: float = hp("it ends when the distance falls by less, relatively", default=0.0001, ge=0, le=1)
     eval_metrics: list[str] = hp("scores to report: msd, ssd", default=["msd"], check=_scores)
     num_slices: int = hp("taken for compatibility; announced", name="_num_slices", default=1, ge=1)
-    disable_wait_to_read: bool = hp("taken for compatibility", name="_disable_wait_to_read", default=False)
+    disable_wait_to_read: bool = hp("taken for compatibility; announced", name="_disable_wait_to_read", default=False)
 
     # -- training, step by step as Streaming.train calls it ----------------------------------------------------
     def epochs(self) -> int:

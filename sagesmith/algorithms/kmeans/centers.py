@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,9 +97,9 @@ class Centers:
 
         if self._panels is None:
             wide = -(-len(self) // search.CENTERS)
-            panels = np.zeros((wide, self.width, search.CENTERS), np.float32)
-            self._panels = panels, np.empty(wide * search.CENTERS, np.float32)
-            search.pack(self.points, self.origin, *self._panels)
+            laid = np.zeros((wide, self.width, search.CENTERS), np.float32), np.empty(wide * search.CENTERS, np.float32)
+            search.pack(self.points, self.origin, *laid)
+            self._panels = laid  # only now: a server asks from several threads
         panels, bias = self._panels
         rows = np.ascontiguousarray(rows, np.float32)
 
@@ -167,11 +168,12 @@ def divided(work: Callable[[int, int], None], size: int, threads: int) -> None:
         other.result()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that are kept: starting one takes longer than a mini-batch."""
-    if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads - 1, "kmeans")
-    return _pools[threads]
+    key = os.getpid(), threads  # a forked process has the dictionary, but not the threads
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads - 1, "kmeans")
+    return _pools[key]

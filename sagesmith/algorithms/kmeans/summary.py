@@ -15,6 +15,8 @@ import numpy as np
 from sagesmith.algorithms.kmeans.centers import Centers, add_rows
 from sagesmith.formats.errors import DataError
 
+FORGOTTEN = 1e-200  # a count so small, which has no reciprocal soon, is none: the center stays where it is
+
 
 class Summary:
     """K centers with what they have seen.
@@ -43,6 +45,8 @@ class Summary:
             decay = 2.0 ** (-len(labels) / half_life)
             self.sums *= decay
             self.counts *= decay
+            forgotten = self.counts < FORGOTTEN
+            self.sums[forgotten], self.counts[forgotten] = 0.0, 0.0
         add_rows(features, weights, labels, self.sums, threads)
         self.counts += np.bincount(labels, weights, len(self.counts))
         self._move()

@@ -42,6 +42,8 @@ class Training:
         run.log("number of center slices %d", 1)
         if settings["num_slices"] != 1:
             run.log("Hyperparameter _num_slices has no effect: the centers are kept in one piece")
+        if settings["disable_wait_to_read"]:
+            run.log("Hyperparameter _disable_wait_to_read has no effect")
         self._random = np.random.default_rng((0, run.rank))
         self.summary: Summary | None = None
         self.union: Summary | None = None
@@ -157,8 +159,8 @@ class Training:
             )
             return points[np.argsort(-weights, kind="stable")[: self.k]]
         limits = Limits(settings["local_lloyd_max_iter"], settings["local_lloyd_tol"], run.threads)
-        number = settings["local_lloyd_num_trials"]
-        method, number = settings["local_lloyd_init_method"], AUTO if number == "auto" else number
+        method, number = settings["local_lloyd_init_method"], settings["local_lloyd_num_trials"]
+        number = AUTO if number == "auto" else number
         found: list[Found] = []
         for one in trials(points[live].astype(np.float32), weights[live], self.k, method, number, limits):
             run.log("local kmeans attempt #%d. Current mean square distance %f", len(found), one[1])
