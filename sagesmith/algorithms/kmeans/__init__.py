@@ -163,9 +163,11 @@ class KMeans(FirstParty, Streaming):
 
     def _look_back(self, channel: Channel, run: Run) -> None:
         """scikit-learn's `labels_` and `inertia_`, for arrays, which lie there anyway."""
+        from sagesmith.algorithms.kmeans.centers import weighted
+
         batch = channel.read()
         self.labels_, squares = self._search.nearest(batch.features, run.threads)
-        self.inertia_ = float(squares.sum() if batch.weight is None else squares @ batch.weight)
+        self.inertia_ = weighted(squares, batch.weight)
 
     def _distance(self, channel: Channel, run: Run) -> tuple[float, float]:
         """The (weighted) rows of a channel and the sum of their squared distances to the model.
@@ -173,11 +175,13 @@ class KMeans(FirstParty, Streaming):
         Of the shards of all hosts, as the SDK's `record_set` shards also a test set; hosts that found the very same
         sums have the same rows, and one of them is enough.
         """
+        from sagesmith.algorithms.kmeans.centers import weighted
+
         weight, ssd = 0.0, 0.0
         for batch in passes(channel, width=self.n_features_in_):
             squares = self._search.nearest(batch.features, run.threads)[1]
             weight += len(batch) if batch.weight is None else float(batch.weight.sum(dtype=np.float64))
-            ssd += float(squares.sum() if batch.weight is None else squares @ batch.weight)
+            ssd += weighted(squares, batch.weight)
         found = {tuple(np.frombuffer(part).tolist()) for part in run.gather(np.array([weight, ssd]).tobytes())}
         return sum(one[0] for one in found), sum(one[1] for one in found)
 
@@ -212,8 +216,10 @@ class KMeans(FirstParty, Streaming):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the sum of squared distances, as scikit-learn's KMeans: the larger, the better."""
+        from sagesmith.algorithms.kmeans.centers import weighted
+
         squares = np.asarray(self._fields(X, {})["distance_to_cluster"]) ** 2
-        return -float(squares.sum() if sample_weight is None else squares @ np.asarray(sample_weight))
+        return -weighted(squares, None if sample_weight is None else np.asarray(sample_weight))
 
     def save(self, folder: Path) -> None:
         begun = time.monotonic()

@@ -114,7 +114,7 @@ class Centers:
         if self._turned is None:
             turned = (self.points - self.origin).astype(np.float32)
             small = turned.astype(np.float64)
-            bias = -(small @ self.origin) - 0.5 * np.einsum("kd,kd->k", small, small)
+            bias = -np.einsum("kd,d->k", small, self.origin) - 0.5 * np.einsum("kd,kd->k", small, small)
             norms = np.einsum("kd,kd->k", self.points, self.points)
             self._turned = np.ascontiguousarray(turned.T), bias.astype(np.float32), norms
         turned, bias, norms = self._turned
@@ -152,6 +152,14 @@ def add_rows(features: Any, weights: np.ndarray | None, labels: np.ndarray, sums
         search.add(rows, weight, labels, sums, first, last)
 
     divided(part, rows.shape[1], threads if rows.size > LEAST_WORK else 1)
+
+
+def weighted(squares: np.ndarray, weights: np.ndarray | None) -> float:
+    """The sum of squares (n,) times weights (n,); None are weights of 1.
+
+    Not by BLAS, which would wake its threads for it, and add in an order that hangs on their number.
+    """
+    return float(squares.sum() if weights is None else np.einsum("n,n->", squares, weights))
 
 
 def divided(work: Callable[[int, int], None], size: int, threads: int) -> None:

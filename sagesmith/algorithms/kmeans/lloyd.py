@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.kmeans.centers import Centers, add_rows
+from sagesmith.algorithms.kmeans.centers import Centers, add_rows, weighted
 from sagesmith.algorithms.kmeans.seeding import dense, first_centers, greedy
 
 RACED = 128  # rows for each center in a race: enough to tell good centers from bad
@@ -43,14 +43,20 @@ def trials(
 def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
     """The best that Lloyd's algorithm makes of several centers, on weighted rows, (n, d) dense or CSR.
 
-    They race on a part of the rows, as scikit-learn's starts do on all; only the winner goes on with all.
+    They race on a part of the rows, as scikit-learn's starts do on all, and are judged by another part if there is one;
+    only the winner goes on with all.
     """
     step = -(-len(weights) // (RACED * len(candidates[0])))
-    part, share = rows[::step], weights[::step]
+    (part, share), (held, held_share) = _every(rows, weights, 0, step), _every(rows, weights, step - 1, step)
     race = replace(limits, tolerance=max(limits.tolerance, RACE_TOLERANCE))
     raced = [lloyd(candidate, part, share, race)[0] for candidate in candidates]
-    distances = [Centers(centers).nearest(rows, limits.threads)[1] @ weights for centers in raced]
+    distances = [weighted(Centers(centers).nearest(held, limits.threads)[1], held_share) for centers in raced]
     return lloyd(raced[int(np.argmin(distances))], rows, weights, limits)
+
+
+def _every(rows: Any, weights: np.ndarray, first: int, step: int) -> tuple[Any, np.ndarray]:
+    part = rows[first::step]
+    return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, weights[first::step]
 
 
 def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
@@ -60,12 +66,12 @@ def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> 
     """
     centers, total = Centers(start), float(weights.sum())
     labels, squares = centers.nearest(rows, limits.threads)
-    msd = float(squares @ weights) / total
+    msd = weighted(squares, weights) / total
     for _ in range(limits.iterations):
         _move(centers, rows, weights, labels, squares, limits.threads)
         before, previous = msd, labels
         labels, squares = centers.nearest(rows, limits.threads)
-        msd = float(squares @ weights) / total
+        msd = weighted(squares, weights) / total
         if before - msd <= limits.tolerance * before or np.array_equal(labels, previous):
             break
     return centers.points, msd

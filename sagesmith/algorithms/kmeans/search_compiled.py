@@ -45,6 +45,16 @@ def pack(points: np.ndarray, origin: np.ndarray, panels: np.ndarray, bias: np.nd
 
 
 @compiled
+def square_of(rows: np.ndarray, i: int, points: np.ndarray, j: int) -> float:
+    """The squared distance of row i from point j, in double precision."""
+    square = 0.0
+    for f in range(rows.shape[1]):
+        apart = rows[i, f] - points[j, f]
+        square += apart * apart
+    return square
+
+
+@compiled
 def nearest(
     rows: np.ndarray, panels: np.ndarray, bias: np.ndarray, points: np.ndarray, labels: np.ndarray, squares: np.ndarray
 ) -> None:
@@ -53,19 +63,16 @@ def nearest(
     whole = n // ROWS * ROWS
     for i in range(0, whole, ROWS):
         best_of_rows(rows[i:], d, panels, bias, panels.shape[0], labels[i:])
+        for row in range(i, i + ROWS):  # while the rows are in the nearest cache
+            squares[row] = square_of(rows, row, points, labels[row])
     if whole < n:
         rest = np.zeros((ROWS, d), np.float32)
         rest[: n - whole] = rows[whole:]
         best = np.empty(ROWS, np.int32)
         best_of_rows(rest, d, panels, bias, panels.shape[0], best)
         labels[whole:] = best[: n - whole]
-    for i in range(n):
-        j = labels[i]
-        square = 0.0
-        for f in range(d):
-            apart = rows[i, f] - points[j, f]
-            square += apart * apart
-        squares[i] = square
+        for row in range(whole, n):
+            squares[row] = square_of(rows, row, points, labels[row])
 
 
 @compiled

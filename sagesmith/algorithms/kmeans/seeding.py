@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.kmeans.centers import parts_of
+from sagesmith.algorithms.kmeans.centers import parts_of, weighted
 
 
 def first_centers(
@@ -62,7 +62,7 @@ def _spread_out(rows: Any, weight: np.ndarray, k: int, random: np.random.Generat
             chosen[number:] = left[_drawn(weight[left], k - number, random)]
             break
         lowered = [_closer(rows, int(one), squares.copy()) for one in tried]
-        best = int(np.argmin([weight @ each for each in lowered])) if len(tried) > 1 else 0
+        best = int(np.argmin([weighted(each, weight) for each in lowered])) if len(tried) > 1 else 0
         chosen[number], squares = tried[best], lowered[best]
     return chosen
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sagesmith.algorithms.kmeans.centers import Centers, add_rows
+from sagesmith.algorithms.kmeans.centers import Centers, add_rows, weighted
 from sagesmith.formats.errors import DataError
 
 FORGOTTEN = 1e-200  # a count so small, which has no reciprocal soon, is none: the center stays where it is
@@ -52,7 +52,7 @@ class Summary:
         self._move()
         self.rows += len(labels)
         self.weight += len(labels) if weights is None else float(weights.sum(dtype=np.float64))
-        self.ssd += float(squares.sum() if weights is None else squares @ weights)
+        self.ssd += weighted(squares, weights)
 
     def _move(self) -> None:
         from sagesmith.algorithms.kmeans import search_compiled as search

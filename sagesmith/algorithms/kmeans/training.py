@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.kmeans.centers import Centers
+from sagesmith.algorithms.kmeans.centers import Centers, weighted
 from sagesmith.algorithms.kmeans.lloyd import Found, Limits, refined, trials
 from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample, bytes_of_a_row
 from sagesmith.algorithms.kmeans.seeding import first_centers
@@ -146,7 +146,7 @@ class Training:
         points, weights = known.centers.points, known.counts
         centers = self._shrunk(points, weights)
         _, squares = Centers(centers).nearest(points.astype(np.float32), self._run.threads)
-        ssd = float(squares @ weights)
+        ssd = weighted(squares, weights)
         return centers, ssd / float(weights.sum()), ssd
 
     def _shrunk(self, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
