@@ -40,7 +40,7 @@ class FirstParty(Algorithm):
     A subclass says which arrays make its model (`arrays`) and takes them back (`restore`).
     """
 
-    accepts = REQUESTS
+    accepts: ClassVar[tuple[str, ...]] = REQUESTS
     returns: ClassVar[tuple[str, ...]] = ANSWERS
 
     def arrays(self) -> Mapping[str, np.ndarray]:
