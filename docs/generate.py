@@ -132,7 +132,7 @@ def hyperparameters_page(algorithm: type[Algorithm]) -> str:
 
 
 def _hyperparameter(parameter: Hyperparameter) -> Sequence[str]:
-    names = ", ".join(f"`{name}`" for name in (parameter.name, *parameter.aliases))
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys((parameter.name, *parameter.aliases)))
     default = (
         "required"
         if parameter.required or parameter.inferred

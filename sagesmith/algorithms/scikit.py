@@ -22,7 +22,7 @@ def tags(algorithm: Estimator) -> Any:
     return Tags(
         estimator_type=known,
         target_tags=TargetTags(required=supervised),
-        transformer_tags=TransformerTags() if role == "transformer" else None,
+        transformer_tags=TransformerTags() if hasattr(algorithm, "transform") else None,
         classifier_tags=ClassifierTags(multi_class=algorithm.takes_many_classes) if role == "classifier" else None,
         regressor_tags=RegressorTags() if role == "regressor" else None,
         input_tags=InputTags(sparse=algorithm.takes_sparse, allow_nan=algorithm.takes_missing),
