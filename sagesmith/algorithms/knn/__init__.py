@@ -12,8 +12,10 @@ voting.py, artifact.py.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -103,6 +105,10 @@ class KNN(Algorithm):
     faiss_index_nprobe: int = hp(
         "lists of an IVF index that are looked into", name="_faiss_index_nprobe", default=5, ge=1
     )
+
+    @classmethod
+    def warm_up(cls) -> None:
+        threading.Thread(target=_load, name="loading faiss").start()
 
     @property
     def task(self) -> Role:
@@ -311,13 +317,21 @@ class KNN(Algorithm):
         return model
 
 
+def _load() -> None:
+    """Imports what a search needs."""
+    with contextlib.suppress(ImportError):  # who needs it will say so
+        import faiss  # noqa: F401
+
+        import sagesmith.algorithms.knn.exact_compiled  # noqa: F401
+
+
 def _settings(metadata: Mapping[str, Any], built: Any, space: Space) -> dict[str, Any]:
     """The hyperparameters of a saved model."""
     settings = {"k": metadata["k"], "predictor_type": metadata["predictor_type"], "feature_dim": space.width}
     settings |= {"sample_size": built.ntotal, **index.settings_of(built, space.normalize)}
     if space.reduction is not None:
         settings["dimension_reduction_type"] = space.reduction.kind
-        settings["dimension_reduction_target"] = space.reduction.target_dim
+        settings["dimension_reduction_target"] = min(space.depth, space.width - 1)  # as it was before padding
     return settings
 
 

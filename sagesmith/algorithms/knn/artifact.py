@@ -20,6 +20,7 @@ import numpy as np
 INDEX, LABELS, METADATA = "model_algo-1", "model_algo-1.labels", "model_algo-1.json"
 VERSION = "1.0"
 _WIDEST = 1 << 31
+_PIECE = 1 << 24  # bytes of an index that are looked at a time
 
 
 def write(folder: Path, index: Any, labels: np.ndarray, metadata: dict[str, Any]) -> None:
@@ -156,7 +157,7 @@ class _Walk:
 
     def _flat(self, header: tuple[int, int, int]) -> None:
         width, rows, _ = header
-        self._finite(self._vector("f", width * rows, "vectors"))
+        self._vector(width * rows, "vectors")
 
     def _inverted(self, coded: bool) -> None:
         width, rows, metric = self._header()
@@ -177,7 +178,7 @@ class _Walk:
         residual, size, dim, blocks, bits = self._take("<BQQQQ")
         sound = residual in (0, 1) and dim == width and bits == 8 and 0 < blocks <= width and width % blocks == 0
         self._need(sound and size == blocks, f"codes of {size} bytes for {blocks} blocks of {bits} bits")
-        self._finite(self._vector("f", width << 8, "centroids"))
+        self._vector(width << 8, "centroids")
         return int(size)
 
     def _lists(self, lists: int, rows: int, size: int, floats: bool) -> None:
@@ -198,23 +199,27 @@ class _Walk:
         self._need(bool((sizes <= rows).all()) and int(sizes.sum()) == rows, f"lists that do not hold {rows} rows")
         seen = np.zeros(rows, bool)
         for count in sizes.tolist():
-            codes = self._bytes(count * size)
             if floats:
-                self._finite(np.frombuffer(codes, "<f4"))
+                self._finite(count * size)
+            else:
+                self._bytes(count * size)
             numbers = np.frombuffer(self._bytes(8 * count), "<i8")
             self._need(bool(((numbers >= 0) & (numbers < rows)).all()), f"a row that is not in 0..{rows - 1}")
             seen[numbers] = True
         self._need(bool(seen.all()), "a row that is in no list")
 
-    def _vector(self, kind: str, count: int, what: str) -> np.ndarray:
+    def _vector(self, count: int, what: str) -> None:
         (stated,) = self._take("<Q")
         self._need(stated == count, f"{stated} numbers as {what}, where {count} belong")
-        return np.frombuffer(self._bytes(4 * count), f"<{kind}4")
+        self._finite(4 * count)
 
-    def _finite(self, values: np.ndarray) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            sound = bool(np.isfinite(values.sum(dtype=np.float64)))
-        self._need(sound, "a value that is not finite")
+    def _finite(self, size: int) -> None:
+        """Floats, a piece at a time."""
+        self._enough(size)
+        for start in range(0, size, _PIECE):
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = np.frombuffer(self._bytes(min(_PIECE, size - start)), "<f4").sum(dtype=np.float64)
+            self._need(bool(np.isfinite(total)), "a value that is not finite")
 
     def _word(self) -> bytes:
         return bytes(self._bytes(4))
@@ -222,11 +227,14 @@ class _Walk:
     def _take(self, form: str) -> tuple[Any, ...]:
         return struct.unpack(form, self._bytes(struct.calcsize(form)))
 
-    def _bytes(self, count: int) -> bytes | memoryview:
-        left = len(self._content) - self._at
-        self._need(count <= left, f"it ends {count - left} bytes too early")
+    def _bytes(self, count: int) -> bytes:
+        self._enough(count)
         self._at += count
         return bytes(self._content[self._at - count : self._at])
+
+    def _enough(self, count: int) -> None:
+        left = len(self._content) - self._at
+        self._need(count <= left, f"it ends {count - left} bytes too early")
 
     @staticmethod
     def _need(holds: bool, otherwise: str) -> None:

@@ -24,6 +24,7 @@ QUERIES, ROWS = 512, 512  # of one product: 1 MB, which stays in the second-leve
 FEW = 20  # queries below which measuring without products is faster
 SPARE = 256  # candidates beyond twice k that a query may have
 _EPSILON = 2.0**-24
+_UNDERFLOW = 1e-36  # more than sums of products too small for float32 can lose
 _LARGEST = 1e36  # squares above this would overflow in sums
 
 
@@ -47,8 +48,9 @@ class Exact:
                 norms[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
         self._loss = 2 * (width + 8) * _EPSILON  # of |x| |y| in 2 x·y, with some to spare for |y|² and the center
         weight = 0.0 if product else 1.0
-        self._base = (norms * (weight - 2 * self._loss)).astype(np.float32)
-        self._slack = (norms * (4 * self._loss)).astype(np.float32)
+        with np.errstate(over="ignore"):
+            self._base = (norms * (weight - 2 * self._loss) - _UNDERFLOW).astype(np.float32)
+            self._slack = (norms * (4 * self._loss) + 2 * _UNDERFLOW).astype(np.float32)
         self._longest = float(np.sqrt(norms.max(initial=0.0)))
         self._bounded = bool(norms.max(initial=0.0) < _LARGEST)
 
@@ -56,13 +58,14 @@ class Exact:
         """Squared distances (or inner products) and row numbers of the k nearest, (q, k) each, the nearest first."""
         distances = np.empty((len(queries), k))
         nearest = np.empty((len(queries), k), np.int64)
-        if len(queries) < FEW:
+        if len(queries) < FEW and self._measurable(queries):
             unsure = self._scan(queries, k, distances, nearest)
             if len(unsure):
                 distances[unsure], nearest[unsure] = self._multiply(queries[unsure], k)
         else:
             distances, nearest = self._multiply(queries, k)
-        return (-distances if self.product else distances).astype(np.float32), nearest
+        largest = np.finfo(np.float32).max  # JSON knows no infinity
+        return np.clip(-distances if self.product else distances, -largest, largest).astype(np.float32), nearest
 
     def _scan(self, queries: np.ndarray, k: int, distances: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         """Searches by faiss, which measures without products, and names the queries for which that is not certain."""
@@ -72,12 +75,15 @@ class Exact:
         counts = (rows >= 0).sum(axis=1)
         settle(queries, self.vectors, rows, counts, k, self.product, distances, nearest)
         if rows.shape[1] == len(self.vectors):
-            return np.flatnonzero(counts < k)  # none, but where faiss's sums overflowed
-        with np.errstate(over="ignore", invalid="ignore"):
-            last = -found[:, -1].astype(float) if self.product else found[:, -1] * (1.0 - self._loss)
-            if self.product:
-                last -= self._loss * self._longest * np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
-            return np.flatnonzero(~(distances[:, -1] < last))
+            return np.empty(0, np.int64)
+        last = -found[:, -1].astype(float) if self.product else found[:, -1] * (1.0 - self._loss)
+        if self.product:
+            last -= self._loss * self._longest * np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+        return np.flatnonzero(~(distances[:, -1] < last))
+
+    def _measurable(self, queries: np.ndarray) -> bool:
+        """Whether no sum of these queries and the rows leaves float32."""
+        return self._bounded and bool(np.einsum("ij,ij->i", queries, queries, dtype=np.float64).max() < _LARGEST)
 
     def _multiply(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         distances = np.empty((len(queries), k))

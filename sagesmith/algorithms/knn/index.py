@@ -41,7 +41,7 @@ def build(vectors: np.ndarray, settings: Mapping[str, Any]) -> Any:
         index = faiss.IndexIVFPQ(flat, width, lists, settings["faiss_index_pq_m"], 8, metric)
         index.pq.cp.min_points_per_centroid = 1  # faiss would warn of less than 39 for each
     index.cp.min_points_per_centroid = 1
-    index.nprobe = settings["faiss_index_nprobe"]
+    index.nprobe = min(settings["faiss_index_nprobe"], lists)
     index.train(vectors)
     index.add(vectors)
     return index

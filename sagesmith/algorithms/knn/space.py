@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.knn.reduction import Reduction, dense_blocks
+from sagesmith.formats.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,10 @@ class Space:
     def vectors(self, features: Any) -> np.ndarray:
         """(n, width), dense or CSR, to (n, depth) float32, C-contiguous."""
         if self.reduction is not None:
-            features = self.reduction.apply(features)
+            with np.errstate(over="ignore", invalid="ignore"):
+                features = self.reduction.apply(features)
+            if not np.isfinite(features).all():
+                raise DataError(f"values too large for float32 after dimension_reduction_type {self.reduction.kind}")
         if features.shape[1] == self.depth and isinstance(features, np.ndarray):
             vectors = np.ascontiguousarray(features, np.float32)
         else:
