@@ -8,7 +8,7 @@ import numpy as np
 
 from sagesmith.formats.compiled import compiled, inlined
 
-RUN = 32  # products that are compared at once
+RUN = 64  # products that are compared at once, by vector instructions
 
 
 @inlined
@@ -55,6 +55,15 @@ def narrowed(
     return kept, limit
 
 
+@inlined
+def hits(base: np.ndarray, products: np.ndarray, limit: Any) -> Any:
+    """How many of RUN lower bounds are within the limit. Slices, whose indices need no sign, are ten times as fast."""
+    count = np.int32(0)
+    for j in range(RUN):
+        count += np.int32(base[j] - products[j] <= limit)
+    return count
+
+
 @compiled
 def collect(
     products: np.ndarray,
@@ -86,13 +95,7 @@ def collect(
         at = 0
         while at < width and count >= 0:
             stop = min(at + RUN, width)
-            hit = 0
-            if stop - at == RUN:
-                for j in range(RUN):
-                    hit |= base[start + at + j] - products[q, at + j] <= limit
-            else:
-                hit = 1
-            if hit:
+            if stop - at < RUN or hits(base[start + at : start + stop], products[q, at:stop], limit):
                 for j in range(at, stop):
                     value = base[start + j] - products[q, j]
                     if value <= limit:
