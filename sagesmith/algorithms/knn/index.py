@@ -71,7 +71,7 @@ class Searcher:
     """Searches an index; an exact one by products in float32 where that is faster than faiss (exact.py)."""
 
     def __init__(self, index: Any, threads: int) -> None:
-        self.index = index
+        self.index, self.threads = index, threads
         self.product = index.metric_type == 0
         self._exact = None if hasattr(index, "nprobe") else Exact(index, self.product, threads)
 
