@@ -2,10 +2,10 @@
 
 faiss 1.15 measures pair by pair up to 128,000 queries (distance_compute_blas_threshold), and scikit-learn multiplies in
 double precision. Here blocks fit the cache, and products are float32. What float32 loses is bounded: with u = 2^-24, a
-computed x·y of d terms is off by at most (d + 2) u |x| |y| (Higham, Accuracy and Stability, section 3.1). Every row whose
-distance could, within that bound, be among the k smallest is a candidate, and candidates are measured again in double
-precision. So the answer is that of an exact search whatever the size of the batch, equal distances in the order of rows.
-Distances are measured from the mean of the rows, which takes cancellation out of data that lie far from zero.
+computed x·y of d terms is off by at most (d + 2) u |x| |y| (Higham, Accuracy and Stability, section 3.1). Every row
+whose distance could, within that bound, be among the k smallest is a candidate, and candidates are measured again in
+double precision. So the answer is that of an exact search whatever the size of the batch, equal distances in the order
+of rows. Distances are measured from the mean of the rows, which takes cancellation out of data far from zero.
 
 Queries whose candidates do not fit (hundreds of rows at the same distance) are compared with all rows.
 """
