@@ -159,6 +159,24 @@ def test_the_error_of_a_regressor_is_logged(diabetes: Any) -> None:
     assert sum(line == "Searching index..." for line in run.lines) == 4, "one search for a batch of 40"
 
 
+@pytest.mark.parametrize("by_files", [True, False])
+def test_labels_may_be_any_numbers(by_files: bool, table: np.ndarray, tmp_path: Path) -> None:
+    X, y = table[:, 1:], np.array([35, 7, -2], np.float32)[table[:, 0].astype(int)]
+    run, model = RecordingRun(), KNN(k=1, predictor_type="classifier")
+    if by_files:
+        path = tmp_path / "rows.csv"
+        path.write_text(csv(np.column_stack([y, X])))
+        model.fit(
+            Channel.from_folder("train", path, "text/csv"), test=Channel.from_folder("test", path, "text/csv"), run=run
+        )
+    else:
+        model.fit(X, y, test=(X, y), run=run)
+    assert "#test_score (algo-1) : ('accuracy', 1.0)" in run.lines
+    assert np.array_equal(model.predict(X), y)
+    model.save(tmp_path / "model")
+    assert np.array_equal(KNN.load(tmp_path / "model").predict(X), y)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -140,10 +140,13 @@ class KNN(Algorithm):
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         """Samples, indexes and scores the test channel. Every host ends with the model; the first saves it."""
+        told = getattr(
+            self, "classes_", None
+        )  # the classes of a Python caller's arrays, whose labels are codes for them
         sample = self._sample(channels["train"], run)
         if self.settings["k"] > len(sample):
             raise ValueError(f"k is {self.settings['k']}, but the train channel has only {len(sample)} rows (samples)")
-        labels = self._meant(check_labels(sample, "the sample"))
+        labels = self._meant(check_labels(sample, "the sample"), told)
         space = self._space(sample.width)
         vectors = space.vectors(sample.features)
         del sample  # it and the vectors may be large
@@ -153,7 +156,7 @@ class KNN(Algorithm):
         run.log("...Finished training index in %d second(s)", time.monotonic() - started)
         self._become(built, labels, space, run.threads)
         if "test" in channels:
-            self._report(channels["test"], run)
+            self._report(channels["test"], run, told if channels["test"].is_arrays else None)
         else:
             run.log("Test data is not provided.")
 
@@ -196,9 +199,8 @@ class KNN(Algorithm):
     def _labels(batch: Batch, channel: str, before: int) -> np.ndarray:
         return check_labels(batch, f"channel {channel!r}", before=before)
 
-    def _meant(self, labels: np.ndarray) -> np.ndarray:
-        """Labels as they are answered: codes of a Python caller's classes become those, where they are numbers."""
-        classes = getattr(self, "classes_", None)
+    def _meant(self, labels: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+        """Labels as they are answered: codes become the classes that they stand for, where those are numbers."""
         if self.task != "classifier" or classes is None or not _are_numbers(classes):
             return labels
         return np.asarray(classes[labels.astype(np.int64)], np.float32)
@@ -221,11 +223,11 @@ class KNN(Algorithm):
         if self.task == "classifier" and "classes_" not in vars(self):
             self.classes_ = self.values_
 
-    def _report(self, channel: Channel, run: Run) -> None:
+    def _report(self, channel: Channel, run: Run, told: np.ndarray | None) -> None:
         """Scores the test channel, over all hosts."""
         seen, tables = 0, [np.empty((0, 3))]
         for batch in self._passes(channel):
-            truth = self._meant(self._labels(batch, channel.name, seen))
+            truth = self._meant(self._labels(batch, channel.name, seen), told)
             run.log("Searching index...")
             started = time.monotonic()
             predicted = self.infer(batch)["predicted_label"]
