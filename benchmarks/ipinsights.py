@@ -122,8 +122,9 @@ def by_frequency(data: dict[str, np.ndarray]) -> np.ndarray:
 
 def train_ours(pairs: Path, settings_file: Path) -> None:
     """The child process: trains, scores, prints one line of JSON."""
+    from sagesmith.algorithms.blas import single_threaded
     from sagesmith.algorithms.ipinsights.network import Network
-    from sagesmith.algorithms.ipinsights.threads import Workers, quiet_blas
+    from sagesmith.algorithms.ipinsights.threads import Workers
     from sagesmith.algorithms.ipinsights.training import Plan, Training
 
     data, settings = np.load(pairs), json.loads(settings_file.read_text())
@@ -131,7 +132,7 @@ def train_ours(pairs: Path, settings_file: Path) -> None:
     random = np.random.default_rng(settings["seed"])
     network = Network.drawn(settings["entities"], settings["width"], settings["layers"], random)
     plan = Plan(settings["rate"], settings["decay"], settings["random"], settings["shuffled"])
-    with quiet_blas(), Workers(settings["threads"]) as workers:
+    with single_threaded(), Workers(settings["threads"]) as workers:
         Training(  # loads the compiled code, as torch is loaded when its clock starts
             Network.drawn(8, settings["width"], settings["layers"], random), plan, random, workers
         ).step(slots[:8] % 8, ips[:8])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms import KNN
-from sagesmith.algorithms.knn.blas import single_threaded
+from sagesmith.algorithms.blas import single_threaded
 from sagesmith.formats.channel import Channel
 
 

@@ -24,6 +24,7 @@ _INTERFACE = frozenset(
     {
         "arrays",
         "base",
+        "blas",
         "declarations",
         "estimator",
         "first_party",

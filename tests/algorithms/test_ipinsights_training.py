@@ -9,12 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sagesmith.algorithms import IPInsights
+from sagesmith.algorithms.blas import single_threaded
 from sagesmith.algorithms.ipinsights import training as module
 from sagesmith.algorithms.ipinsights.judging import discriminator_auc, negatives
 from sagesmith.algorithms.ipinsights.network import Network
 from sagesmith.algorithms.ipinsights.pairs import addresses_of
 from sagesmith.algorithms.ipinsights.steps_compiled import ordered
-from sagesmith.algorithms.ipinsights.threads import Workers, quiet_blas
+from sagesmith.algorithms.ipinsights.threads import Workers
 from sagesmith.algorithms.ipinsights.training import Plan, Training
 from sagesmith.algorithms.run import Run
 from sagesmith.testing.check_algorithm import RecordingRun
@@ -226,19 +227,6 @@ def test_the_number_of_threads_changes_nothing(rows: int) -> None:
     models = [IPInsights(**settings).fit(table, run=Run(threads)) for threads in (1, 2, 3)]
     for model in models[1:]:
         assert np.array_equal(model.predict(table), models[0].predict(table))
-
-
-def test_blas_has_its_threads_back_after_training() -> None:
-    from sagesmith.algorithms.ipinsights.threads import _openblas
-
-    found = _openblas()
-    if found is None:
-        pytest.skip("NumPy is not built with OpenBLAS here")
-    before = found[0]()
-    with pytest.raises(KeyError), quiet_blas():
-        assert found[0]() == 1
-        raise KeyError
-    assert found[0]() == before
 
 
 def test_a_network_that_diverges_says_so() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from sagesmith.algorithms import scikit
 from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.blas import single_threaded
 from sagesmith.algorithms.first_party import CSV, JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -142,7 +143,7 @@ class IPInsights(FirstParty):
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.ipinsights import hosts
         from sagesmith.algorithms.ipinsights.pairs import read_channel
-        from sagesmith.algorithms.ipinsights.threads import Workers, quiet_blas
+        from sagesmith.algorithms.ipinsights.threads import Workers
         from sagesmith.algorithms.ipinsights.training import Plan, Training
 
         if self.settings["feature_dim"] is not None:
@@ -165,7 +166,7 @@ class IPInsights(FirstParty):
         slots, ips = network.slots_of(pairs.entities), pairs.ips
         del read, pairs  # the hashes, two thirds of them, are of no more use
         random = np.random.default_rng([settings["seed"], run.rank])
-        with quiet_blas(), Workers(run.threads) as workers:
+        with single_threaded(), Workers(run.threads) as workers:
             training = Training(network, plan, random, workers)
             hosts.prepare(training, run)
             self._epochs(training, slots, ips, held_out, run)

@@ -1,21 +1,17 @@
-"""Workers: threads over ranges of rows, and BLAS kept to the one thread that calls it.
+"""Workers: threads over ranges of rows.
 
 Compiled code and matrix products run without the GIL, so that threads of ours share the work. BLAS's own would wait
-for each other by spinning: on a machine with other things to do, training took ten times as long.
+for each other by spinning (blas.py): on a machine with other things to do, training took ten times as long.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 ALONE = 64  # rows for which no thread is worth waking
-_NAMES = ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}")  # by how NumPy was built
 
 
 class Workers:
@@ -50,28 +46,3 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-
-
-@contextmanager
-def quiet_blas() -> Iterator[None]:
-    """NumPy's BLAS without threads of its own, where it is OpenBLAS, as in NumPy's wheels; else nothing changes."""
-    found = _openblas()
-    if found is None:
-        yield
-        return
-    read, write = found
-    before = read()
-    write(1)
-    try:
-        yield
-    finally:
-        write(before)
-
-
-def _openblas() -> tuple[Callable[[], int], Callable[[int], Any]] | None:
-    extension = import_module("numpy._core._multiarray_umath").__file__
-    library = ctypes.CDLL(extension)  # symbols are looked for in what it is linked to as well
-    for name in _NAMES:
-        if hasattr(library, name.format("set_num_threads")):
-            return library[name.format("get_num_threads")], library[name.format("set_num_threads")]
-    return None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.knn.blas import single_threaded
+from sagesmith.algorithms.blas import single_threaded
 
 QUERIES, ROWS = 512, 512  # of one product: 1 MB, which stays in the second-level cache
 FEW = 20  # queries below which measuring without products is faster

@@ -2,7 +2,7 @@
 
 OpenBLAS lets one product at a time have all its threads, and makes those that come meanwhile wait: two threads that
 multiply small blocks side by side are twenty times slower than one. Its thread count is one number for the process, so
-it is set to 1 while any search runs and put back after the last.
+it is set to 1 while anything asks for it and put back after the last.
 """
 
 from __future__ import annotations
