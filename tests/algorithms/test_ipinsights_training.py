@@ -9,7 +9,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sagesmith.algorithms import IPInsights
-from sagesmith.algorithms.blas import single_threaded
 from sagesmith.algorithms.ipinsights import training as module
 from sagesmith.algorithms.ipinsights.judging import discriminator_auc, negatives
 from sagesmith.algorithms.ipinsights.network import Network
