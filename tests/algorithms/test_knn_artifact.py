@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sagesmith.algorithms import KNN
 
+SIGN = {"type": "sign", "seed": 1, "target_dim": 6, "input_dim": 6, "numbers": "sagesmith"}
 FILES = ["model_algo-1", "model_algo-1.json", "model_algo-1.labels"]
 TYPES: dict[str, dict[str, Any]] = {
     "flat": {},
@@ -71,7 +72,7 @@ def test_the_files_are_faisss_numpys_and_jsons(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model_algo-1.json").read_text()) == {
         "k": 5,
         "predictor_type": "classifier",
-        "dimension_reduction": {"type": "sign", "seed": 0, "target_dim": 4, "input_dim": 6},
+        "dimension_reduction": {"type": "sign", "seed": 0, "target_dim": 4, "input_dim": 6, "numbers": "sagesmith"},
         "normalize": False,
         "feature_dim": 6,
         "version": "1.0",
@@ -86,12 +87,22 @@ def test_a_user_may_change_k_and_the_task(tmp_path: Path) -> None:
 
 
 def test_metadata_as_sagemakers_guide_prints_it(tmp_path: Path) -> None:
+    saved(tmp_path, "flat")
+    (tmp_path / "model_algo-1.json").write_text(
+        '{"k": 5, "predictor_type": "classifier", "dimension_reduction": {}, "normalize": False, "version": "1.0"}'
+    )
+    assert np.array_equal(KNN.load(tmp_path).predict(rows()[0]), trained("flat").predict(rows()[0]))
+
+
+def test_rows_that_sagemaker_projected_are_refused(tmp_path: Path) -> None:
+    """Their random numbers are not public: with ours every neighbour would be wrong."""
     saved(tmp_path, "fjlt")
     (tmp_path / "model_algo-1.json").write_text(
         '{"k": 5, "predictor_type": "classifier", "dimension_reduction": {"type": "fjlt", "seed": 0, "target_dim": 4, '
         '"input_dim": 6}, "normalize": False, "version": "1.0"}'
     )
-    assert np.array_equal(KNN.load(tmp_path).predict(rows()[0]), trained("fjlt").predict(rows()[0]))
+    with pytest.raises(ValueError, match=r"model_algo-1\.json.*random numbers that are not ours"):
+        KNN.load(tmp_path)
 
 
 def test_words_for_classes_come_back(tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_words_for_classes_come_back(tmp_path: Path) -> None:
         ({"normalize": 1}, "normalize is 1"),
         ({"dimension_reduction": {"type": "pca"}}, "'pca', not sign or fjlt"),
         ({"dimension_reduction": {"type": "sign", "seed": 1, "target_dim": 6}}, "input_dim of dimension_reduction"),
-        ({"dimension_reduction": {"type": "sign", "seed": 1, "target_dim": 3, "input_dim": 6}}, "target_dim is 3, but"),
+        ({"dimension_reduction": {**SIGN, "target_dim": 3}}, "target_dim is 3, but"),
         ({"dimension_reduction": [1]}, "no object"),
         ({"feature_dim": 7}, "feature_dim is 7, but the index has 6"),
         ({"feature_dim": -1}, "feature_dim is -1"),

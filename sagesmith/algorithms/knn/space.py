@@ -10,6 +10,8 @@ import numpy as np
 from sagesmith.algorithms.knn.reduction import Reduction, dense_blocks
 from sagesmith.formats.errors import DataError
 
+NUMBERS = "sagesmith"  # whose random numbers a projection was made of; SageMaker's artifacts do not say
+
 
 @dataclass(frozen=True)
 class Space:
@@ -41,7 +43,7 @@ class Space:
         reduction: dict[str, Any] = {}
         if found is not None:
             reduction = {"type": found.kind, "seed": found.seed, "target_dim": found.target_dim}
-            reduction["input_dim"] = found.input_dim
+            reduction |= {"input_dim": found.input_dim, "numbers": NUMBERS}
         return {"dimension_reduction": reduction, "normalize": self.normalize, "feature_dim": self.width}
 
     @classmethod
@@ -57,6 +59,11 @@ class Space:
             if width > depth:
                 raise ValueError(f"feature_dim is {width}, but the index has {depth} dimensions")
             return cls(width, depth, None, metadata["normalize"])
+        if described.get("numbers") != NUMBERS:
+            raise ValueError(
+                "its rows were projected with random numbers that are not ours (SageMaker does not publish its own): "
+                "train the model again, or without dimension_reduction_type"
+            )
         if described["target_dim"] != depth:
             raise ValueError(f"target_dim is {described['target_dim']}, but the index has {depth} dimensions")
         width = described["input_dim"]
