@@ -58,8 +58,7 @@ class Reconciler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Takes back the rows that this server held before it was killed, and starts the loop."""
-        self.due.release_all()
+        """Starts the loop."""
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
         self._thread.start()
 
@@ -90,9 +89,13 @@ class Reconciler:
     def _loop(self) -> None:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="step") as pool:
             renewed = time.monotonic()
+            took_back = False
             while not self._stopping:
                 self._wake.clear()
                 try:
+                    if not took_back:  # what this server held before it was killed; a full disk makes it wait
+                        self.due.release_all()
+                        took_back = True
                     self._submit_due(pool)
                     if time.monotonic() - renewed > LEASE / 3:
                         self._renew()

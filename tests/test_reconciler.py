@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import errno
 import os
 import signal
 import subprocess
@@ -258,6 +259,30 @@ def test_the_loop_runs_steps_when_poked_and_slow_ones_hold_no_others(ctx: Contex
         gate.set()
         reconciler.stop()
     assert jobs.get(ctx, "slow").status == "Completed"  # `stop` waits for steps under way
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for(
+    ctx: Context, jobs: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is killed with steps under way has leases to give back, which takes room."""
+    Machine("Job", one=lambda _document, _ctx: Move(status="Completed"))
+    jobs.create(ctx, "a", {}, state="one", due_in=0)
+    monkeypatch.setattr("sagesmith.reconciler.AFTER_TROUBLE", 0.01)
+    reconciler = Reconciler(ctx.world)
+    assert reconciler.due.take(ctx.world.clock.now(), 1), "the row is leased"
+    release, refusals = reconciler.due.release_all, iter(range(2))
+
+    def on_a_full_disk() -> None:
+        if next(refusals, None) is not None:
+            raise OSError(errno.ENOSPC, "the disk of the database is full")
+        release()
+
+    monkeypatch.setattr(reconciler.due, "release_all", on_a_full_disk)
+    reconciler.start()
+    try:
+        wait_for(lambda: jobs.get(ctx, "a").status == "Completed")
+    finally:
+        reconciler.stop()
 
 
 def run_in_this_process(folder: Path, point: str) -> None:
