@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import errno
+import itertools
 import os
 import signal
 import subprocess
