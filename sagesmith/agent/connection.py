@@ -95,7 +95,7 @@ def _session() -> Any:
 
 def create_client(service: str, region: str, address: str, access_key: str, secret_key: str) -> Any:
     """A botocore client that tries once: repeating is `Server.insist`'s."""
-    return _session().create_client(
+    client = _session().create_client(
         service,
         region_name=region,
         endpoint_url=address,
@@ -111,6 +111,27 @@ def create_client(service: str, region: str, address: str, access_key: str, secr
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("before-parse", _check_whole)
+    return client
+
+
+def _check_whole(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    """Refuses an answer that broke off because the server was killed.
+
+    botocore takes a status line without what should follow for a success with nothing in it: an empty listing.
+
+    Raises:
+        IncompleteReadError: a body shorter than its headers tell, or headers that do not tell.
+    """
+    headers, body = response_dict["headers"], response_dict["body"]
+    if "transfer-encoding" in headers or response_dict["status_code"] in (204, 304):
+        return
+    told = headers.get("content-length", "")
+    if not told.isdecimal():
+        raise IncompleteReadError(actual_bytes=0, expected_bytes=1)  # of which nobody told how many
+    streams = not isinstance(body, bytes)  # whoever reads it counts
+    if not streams and operation_model.http["method"] != "HEAD" and len(body) != int(told):
+        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=int(told))
 
 
 def passing(error: Exception) -> bool:
