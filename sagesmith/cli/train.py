@@ -21,6 +21,10 @@ from sagesmith.formats.channel import Channel
 
 MARKER = ".sagesmith.json"  # which algorithm a model folder belongs to; a dot file, which model loaders skip
 
+# A job of these takes the first column of text/csv for a label, as in SageMaker, unless label_size=0 is said; here, where
+# nobody has said a content type, a file of rows is taken for what it looks like.
+UNLABELLED = ("clusterer", "transformer")
+
 _SUFFIXES = {
     ".csv": "text/csv",
     ".libsvm": "text/libsvm",
@@ -159,8 +163,10 @@ def _channels(algorithm: type[Algorithm], values: dict[str, Any]) -> dict[str, C
             if spec.required:
                 raise fail(f"Missing required channel: give --{spec.name} FILE")
             continue
-        content_type = values["content_type"] or content_type_of(path) or spec.default
-        channels[spec.name] = Channel.from_folder(spec.name, path, content_type, label_size=spec.label_size)
+        given = values["content_type"]
+        label_size = spec.label_size if given or algorithm.role not in UNLABELLED else 0
+        content_type = given or content_type_of(path) or spec.default
+        channels[spec.name] = Channel.from_folder(spec.name, path, content_type, label_size=label_size)
     return channels
 
 

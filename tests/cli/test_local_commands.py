@@ -52,6 +52,16 @@ def test_what_is_trained_predicts(model: Path, rows: np.ndarray) -> None:
     assert [row["score"] for row in answer["predictions"]] == pytest.approx(scores)
 
 
+def test_rows_without_labels_are_taken_whole(model: Path) -> None:
+    """A job would take the first column of text/csv for a label; a file of rows on a laptop has none."""
+    ok("train", "kmeans", "--k", 2, "--train", model / "rows.csv", "--model-dir", model / "kmeans", "--quiet")
+    answer = json.loads(ok("predict", model / "kmeans", model / "rows.csv"))
+    assert len(answer["predictions"]) == 5
+    arguments = ("--train", model / "train.csv", "--content-type", "text/csv", "--model-dir", model / "labelled")
+    ok("train", "kmeans", "--k", 2, *arguments, "--quiet")
+    assert len(json.loads(ok("predict", model / "labelled", model / "rows.csv"))["predictions"]) == 5
+
+
 def test_training_for_a_script_prints_one_json_object(model: Path) -> None:
     arguments = ("--num-round", 2, "--train", model / "train.csv", "--model-dir", model / "json", "--json")
     answer = json.loads(ok("train", "xgboost", *arguments))
