@@ -21,8 +21,8 @@ from sagesmith.formats.channel import Channel
 
 MARKER = ".sagesmith.json"  # which algorithm a model folder belongs to; a dot file, which model loaders skip
 
-# A job of these takes the first column of text/csv for a label, as in SageMaker, unless label_size=0 is said; here, where
-# nobody has said a content type, a file of rows is taken for what it looks like.
+# A job of these takes the first column of text/csv for a label, as in SageMaker, unless it is told label_size=0. Here,
+# where nobody has said a content type, a file of rows is taken for what it looks like.
 UNLABELLED = ("clusterer", "transformer")
 
 _SUFFIXES = {
