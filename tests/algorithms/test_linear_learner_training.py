@@ -100,7 +100,7 @@ def test_every_optimizer_reaches_the_penalised_optimum(optimizer: str, cancer: A
     for _ in range(2500):
         z, one = rows @ weights, np.ones(len(X), np.float32)
         losses.gradient(losses.LOSSES["logistic"], 0, z, y, one, np.ones(2, np.float32), np.zeros(2))
-        engine.step(weights, rows.T @ z, np.arange(9), len(X))
+        engine.step(rows.T @ z, np.arange(9), len(X))
 
     def objective(parts: np.ndarray) -> float:
         w, b = parts[:8] - parts[8:16], parts[16]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sagesmith.algorithms.linear_learner.losses_compiled import hinge, logistic, regression, softmax
 from sagesmith.formats.compiled import compiled
-
-HINGE, LOGISTIC, SOFTMAX = 7, 6, 8  # codes of losses
 
 
 @compiled
@@ -64,48 +61,3 @@ def outputs(
         count = min(tile, len(features) - first)
         scaled(features[first : first + count], shift, factor, near[:count])
         np.dot(near[:count], weights, z[first : first + count])
-
-
-@compiled
-def fused(
-    code: int,
-    parameter: np.float32,
-    features: np.ndarray,
-    shift: np.ndarray,
-    factor: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray,
-    up: np.ndarray,
-    weights: np.ndarray,
-    tile: int,
-    total: np.ndarray,
-    gradient: np.ndarray,
-) -> None:
-    """Scaling, outputs, losses and gradient of a dense batch, `tile` rows at a time, which never leave the cache.
-
-    The products are BLAS's; small ones run in the calling thread, so that blocks of models train side by side.
-    """
-    rows, width = features.shape
-    columns = weights.shape[1]
-    near, z = np.empty((tile, width + 1), np.float32), np.empty((tile, columns), np.float32)
-    part = np.empty((width + 1, columns), np.float32)
-    gradient[:] = 0
-    for first in range(0, rows, tile):
-        count = min(tile, rows - first)
-        x, out = near[:count], z[:count]
-        scaled(features[first : first + count], shift, factor, x)
-        np.dot(x, weights, out)
-        label, each = y[first : first + count], weight[first : first + count]
-        if code == LOGISTIC:
-            logistic(out, label, each, up, total)
-        elif code == HINGE:
-            hinge(parameter, out, label, each, up, total)
-        elif code == SOFTMAX:
-            softmax(out, label, each, total)
-        else:
-            regression(code, parameter, out, label, each, total)
-        np.dot(x.T, out, part)
-        for j in range(width + 1):
-            to, add = gradient[j], part[j]
-            for k in range(columns):
-                to[k] += add[k]
