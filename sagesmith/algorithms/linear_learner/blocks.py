@@ -8,7 +8,7 @@ there all models make a step together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -168,6 +168,22 @@ class Blocks:
     def averaged(self) -> Network:
         """The network of all models as an epoch left it, to be judged."""
         return Network(self._plan, np.hstack([block.network.averaged() for block in self._blocks]))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """For a checkpoint: weights and moments of all models, and the steps made."""
+        states = [block.optimizer.state for block in self._blocks]
+        wide = {name: np.hstack([getattr(state, name) for state in states]) for name in ("weights", "moment", "square")}
+        return wide | {"steps": states[0].steps}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a checkpoint's state."""
+        first = 0
+        for block in self._blocks:
+            state = block.optimizer.state
+            part = slice(first, first := first + state.weights.shape[1])
+            for name in ("weights", "moment", "square"):
+                getattr(state, name)[:] = arrays[name][:, part]
+            state.steps[:] = arrays["steps"]
 
 
 def initial(plan: Plan, columns: int) -> np.ndarray:
