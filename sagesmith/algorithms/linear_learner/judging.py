@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -180,7 +179,7 @@ class Judge:
 
         def lane(number: int) -> Result:
             with np.errstate(all="ignore"):  # a thread begins with the default
-                return work(itertools.islice(rows.batches(size), number, None, lanes))
+                return work(rows.dealt(size, number, lanes) if rows.is_kept else rows.batches(size))
 
         with ThreadPoolExecutor(min(self.plan.run.threads, lanes)) as pool:
             return list(pool.map(lane, range(lanes)))

@@ -74,25 +74,21 @@ class Network:
         skipped: int,
         lost: np.ndarray,
     ) -> None:
-        """A step for every batch of a stretch of rows that `is_tiled`; the first `skipped` are not remembered."""
+        """A step for every batch of a stretch, the first `skipped` not remembered; the others are as for `learnt`."""
         from sagesmith.algorithms.linear_learner.passes_compiled import steps
+        from sagesmith.algorithms.linear_learner.sparse_compiled import sparse_steps
 
-        size = int(self._plan.settings["mini_batch_size"])
+        size, task = int(self._plan.settings["mini_batch_size"]), self._task()
         if not self._count:
-            self._summed = np.zeros_like(self.weights)
-        self._count += steps(
-            self._task(),
-            optimizer.rules,
-            optimizer.state,
-            np.ascontiguousarray(stretch.features),
-            label,
-            weight,
-            size,
-            self._tile(stretch),
-            skipped,
-            lost,
-            self._summed,
-        )
+            self._summed = np.zeros((0, 0) if self.lazy else self.weights.shape, np.float32)
+        rules, state, rows = optimizer.rules, optimizer.state, stretch.features
+        if isinstance(rows, np.ndarray):
+            rows, tile = np.ascontiguousarray(rows), self._tile(stretch)
+            count = steps(task, rules, state, rows, label, weight, size, tile, skipped, lost, self._summed)
+        else:
+            csr = (rows.data, rows.indices, rows.indptr)
+            count = sparse_steps(task, rules, state, self.lazy, *csr, label, weight, size, skipped, lost, self._summed)
+        self._count += count
 
     def lose(self, batch: Batch, label: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> None:
         """Adds the losses of a batch to (models,) float64."""
@@ -153,7 +149,7 @@ class Network:
 
     def _sparse_outputs(self, batch: Batch, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """Scaled entries, their columns among those that occur, where rows start, and which columns these are."""
-        from sagesmith.algorithms.linear_learner.products_compiled import forward
+        from sagesmith.algorithms.linear_learner.sparse_compiled import forward
 
         matrix: Any = batch.features
         values, scaler = matrix.data * self._plan.scaler.factor[matrix.indices], self._plan.scaler
@@ -169,7 +165,7 @@ class Network:
     def _sparse_gradient(
         self, slopes: np.ndarray, values: np.ndarray, keys: np.ndarray, starts: np.ndarray, columns: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        from sagesmith.algorithms.linear_learner.products_compiled import backward
+        from sagesmith.algorithms.linear_learner.sparse_compiled import backward
 
         gradient = np.empty((len(columns) + 1, slopes.shape[1]), np.float32)
         backward(values, keys, starts, slopes, gradient[:-1])

@@ -1,43 +1,10 @@
-"""Scaling of dense rows, and products of sparse rows with the weights of all models; sparse stays sparse. Compiled."""
+"""Dense rows scaled, and their products with the weights of all models. Compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sagesmith.formats.compiled import compiled
-
-
-@compiled
-def forward(
-    values: np.ndarray, keys: np.ndarray, starts: np.ndarray, weights: np.ndarray, constant: np.ndarray, z: np.ndarray
-) -> None:
-    """z = constant + X weights, (n, k)."""
-    width = z.shape[1]
-    for i in range(z.shape[0]):
-        row = z[i]
-        for k in range(width):
-            row[k] = constant[k]
-        for at in range(starts[i], starts[i + 1]):
-            value = values[at]
-            other = weights[keys[at]]
-            for k in range(width):
-                row[k] += value * other[k]
-
-
-@compiled
-def backward(
-    values: np.ndarray, keys: np.ndarray, starts: np.ndarray, slopes: np.ndarray, gradient: np.ndarray
-) -> None:
-    """gradient = X^T slopes, (d, k)."""
-    width = slopes.shape[1]
-    gradient[:] = 0
-    for i in range(slopes.shape[0]):
-        row = slopes[i]
-        for at in range(starts[i], starts[i + 1]):
-            value = values[at]
-            other = gradient[keys[at]]
-            for k in range(width):
-                other[k] += value * row[k]
 
 
 @compiled
