@@ -5,7 +5,7 @@ double precision. Here blocks fit the cache, and products are float32. What floa
 computed x·y of d terms is off by at most (d + 2) u |x| |y| (Higham, Accuracy and Stability, section 3.1). Every row
 whose distance could, within that bound, be among the k smallest is a candidate, and candidates are measured again in
 double precision. So the answer is that of an exact search whatever the size of the batch, equal distances in the order
-of rows. Distances are measured from the mean of the rows, which takes cancellation out of data far from zero.
+of rows. Distances are measured from about the mean of the rows, which takes cancellation out of data far from zero.
 
 Queries whose candidates do not fit (hundreds of rows at the same distance) are compared with all rows.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 QUERIES = 1024  # that are searched for at a time by a thread
+SEEN = 1 << 14  # rows, at least half as many, whose mean is taken: any point near the middle will do
 FEW = 20  # queries below which measuring without products is faster
 SPARE = 256  # candidates beyond twice k that a query may have
 _EPSILON = 2.0**-24
@@ -29,6 +30,8 @@ class Exact:
     """Exact search by L2 or inner product over the rows of a flat faiss index, (n, d) float32, where they lie."""
 
     def __init__(self, index: Any, product: bool, threads: int) -> None:
+        from sagesmith.algorithms.knn.exact_compiled import lengths
+
         vectors = vectors_of(index)
         self.index = index
         self.vectors = vectors
@@ -36,13 +39,10 @@ class Exact:
         self.threads = threads
         width = vectors.shape[1]
         self._center = np.zeros(width, np.float32)
-        if not product:
-            self._center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        norms = np.empty(len(vectors))
-        for start in range(0, len(vectors), 1 << 14):
-            with np.errstate(over="ignore"):
-                block = vectors[start : start + (1 << 14)] - self._center
-                norms[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+        if not product and len(vectors):
+            seen = vectors[:: -(-len(vectors) // SEEN)]
+            self._center = seen.mean(axis=0, dtype=np.float64).astype(np.float32)
+        norms = lengths(vectors, self._center)
         self._loss = 2 * (width + 8) * _EPSILON  # of |x| |y| in 2 x·y, with some to spare for |y|² and the center
         weight = 0.0 if product else 1.0
         with np.errstate(over="ignore"):

@@ -15,6 +15,26 @@ FURTHER = 16  # candidates beyond k that are taken before those that lost are dr
 ROOM = 64  # candidates that must fit after those that lost are dropped, or dropping would be all that is done
 
 
+@compiled
+def lengths(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The squared length of each row from the center, (n,), in double precision of float32 differences."""
+    found = np.empty(len(vectors))
+    width = vectors.shape[1]
+    fours = width - width % 4
+    for row in range(len(vectors)):
+        y = vectors[row]
+        a = b = c = d = 0.0
+        for i in range(0, fours, 4):
+            a += np.float64(y[i] - center[i]) ** 2
+            b += np.float64(y[i + 1] - center[i + 1]) ** 2
+            c += np.float64(y[i + 2] - center[i + 2]) ** 2
+            d += np.float64(y[i + 3] - center[i + 3]) ** 2
+        for i in range(fours, width):
+            a += np.float64(y[i] - center[i]) ** 2
+        found[row] = (a + b) + (c + d)
+    return found
+
+
 @inlined
 def nth_smallest(values: np.ndarray, nth: int, count: int) -> Any:
     """The nth (from 0) smallest of values[:count], which are put into another order: Hoare's selection."""
