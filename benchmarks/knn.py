@@ -2,10 +2,9 @@
 
     python benchmarks/knn.py [--rows 500000] [--columns 64] [--queries 1000] [--repeat 5] [--parts …] [--plot FILE]
 
-Contestants take turns on the same data and threads; medians of wall and processor time. A run during which other
-processes took more than a twentieth of the machine does not count and is repeated, as long as there is patience. Peak
-memory is that of a process of its own for each contestant, above its imports and the data. Covertype, of which
-SageMaker publishes accuracies, is read from $SAGESMITH_DATA/covtype.data.gz and passed over where that is absent.
+Contestants take turns on the same data and threads; medians of wall and processor time. Peak memory is that of a
+process of its own for each contestant, above its imports and the data. Covertype, of which SageMaker publishes
+accuracies, is read from $SAGESMITH_DATA/covtype.data.gz and passed over where that is absent.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from sagesmith.formats.channel import Channel
 
 Search = Callable[[], Any]
 FILES_COLUMNS, FILES_QUERIES = 54, 2000
-PATIENCE = 3  # times as many runs as are to count
 
 
 def main() -> None:
@@ -52,42 +50,21 @@ def main() -> None:
         PARTS[part](arguments)
 
 
-class Quiet:
-    """Whether the machine was ours between two moments."""
-
-    def __init__(self) -> None:
-        self.wall, self.own, self.all = time.perf_counter(), time.process_time(), self._busy()
-
-    @staticmethod
-    def _busy() -> float:
-        """Processor seconds that anybody used since the machine started."""
-        numbers = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        return sum(int(numbers[at]) for at in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
-
-    def ended(self) -> tuple[float, float, bool]:
-        """Wall seconds, processor seconds of this process, and whether nobody else took much of the others."""
-        wall, own, used = time.perf_counter() - self.wall, time.process_time() - self.own, self._busy() - self.all
-        return wall, own, used - own < 0.05 * wall * (os.cpu_count() or 1) + 0.02
-
-
 def compare(title: str, contestants: Mapping[str, Search], repeat: int, per: int) -> None:
     """Runs the contestants in turn and prints medians and ratios to the first."""
-    runs: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in contestants}
-    for _ in range(PATIENCE * repeat):
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for _ in range(repeat):
         for name, run in contestants.items():
-            if sum(quiet for _, _, quiet in runs[name]) < repeat:
-                watch = Quiet()
-                run()
-                runs[name].append(watch.ended())
+            wall, busy = time.perf_counter(), time.process_time()
+            run()
+            runs[name].append((time.perf_counter() - wall, time.process_time() - busy))
     print(f"\n{title}; load average {os.getloadavg()[0]:.1f}")
-    first = None
-    for name, all_runs in runs.items():
-        counted = [run for run in all_runs if run[2]] or all_runs
-        wall, busy = (statistics.median(run[at] for run in counted) for at in (0, 1))
-        first = first or wall
+    first = statistics.median(wall for wall, _ in next(iter(runs.values())))
+    for name, found in runs.items():
+        wall, busy = (statistics.median(run[at] for run in found) for at in (0, 1))
         print(
-            f"  {name:28} {wall:9.4f} s  processor {busy:8.4f} s  {per / wall:10.0f}/s  {wall / first:6.2f} times "
-            f"sagesmith's; {sum(quiet for _, _, quiet in all_runs)} of {len(all_runs)} runs were quiet",
+            f"  {name:28} {wall:9.4f} s  processor {busy:8.4f} s  {per / wall:10.0f}/s"
+            f"  {wall / first:6.3f} times sagesmith's",
             flush=True,
         )
 
@@ -227,18 +204,14 @@ def write_csv(folder: Path, rows: int) -> None:
 
 
 def in_a_process(kind: str, name: str, rows: int, columns: int, arguments: argparse.Namespace) -> list[float]:
-    """Seconds to build, seconds to search, MB at the peak, in a quiet run if there is one."""
-    given = ["--rows", str(rows), "--columns", str(columns), "--k", str(arguments.k)]
-    for _ in range(PATIENCE):
-        command = [sys.executable, __file__, "--alone", f"{kind}:{name}", *given]
-        *figures, quiet = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-        if quiet:
-            break
-    return figures
+    """Seconds to build, seconds to search, MB at the peak."""
+    command = [sys.executable, __file__, "--alone", f"{kind}:{name}", "--rows", str(rows), "--columns", str(columns)]
+    command += ["--k", str(arguments.k)]
+    return [*map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())]
 
 
 def alone(arguments: argparse.Namespace) -> None:
-    """One contestant: prints seconds to build, seconds to search 1,000 rows, MB at the peak, and if it was quiet."""
+    """One contestant: prints seconds to build, seconds to search 1,000 rows, MB at the peak."""
     kind, name = arguments.alone.split(":")
     queries = normal(1000, arguments.columns, 1)
     if "/" in kind:
@@ -253,12 +226,11 @@ def alone(arguments: argparse.Namespace) -> None:
         build = searchers(kind, X, queries, arguments.k)[name]
         searchers(kind, queries, queries[:50], arguments.k)[name]()()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-    before, watch = memory("VmRSS"), Quiet()
+    before, begun = memory("VmRSS"), time.perf_counter()
     found = build()
-    built = time.perf_counter() - watch.wall
+    built = time.perf_counter()
     found()
-    wall, _, quiet = watch.ended()
-    print(built, wall - built, memory("VmHWM") - before, int(quiet))
+    print(built - begun, time.perf_counter() - built, memory("VmHWM") - before)
 
 
 def memory(what: str) -> float:
