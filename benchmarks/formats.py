@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--text-only", action="store_true", help="CSV and libsvm")
     given = parser.parse_args()
     processors = len(os.sched_getaffinity(0))
+    arrow.set_cpu_count(processors)  # it would look at OMP_NUM_THREADS, which `timed` changes
     sdk = Sdk(given.sdk_python) if given.sdk_python else None
     with tempfile.TemporaryDirectory() as name:
         for title, path in [] if given.text_only else make_recordio(Path(name), given.megabytes):
