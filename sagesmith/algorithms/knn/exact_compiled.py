@@ -108,12 +108,7 @@ def collect(
     due = np.full(len(own), min(2 * k + FURTHER, low.shape[1]))  # candidates at which those that lost are dropped
     work = np.empty(low.shape[1], np.float32)
     for start in range(0, len(vectors), height):
-        filled = min(height, len(vectors) - start)
-        for i in range(filled):
-            bases[i] = base[start + i]
-            for j in range(width):
-                block[i, j] = vectors[start + i, j] - center[j]
-        bases[filled:] = np.nan
+        filled = centred(vectors[start : start + height], center, base[start : start + height], block, bases)
         for at in range(tiles):
             limit = limits[at * LANES : (at + 1) * LANES]
             for first in range(0, filled, STEP):
@@ -140,6 +135,17 @@ def collect(
         if counts[q] >= 0:
             limit_ = limits[q]
             counts[q], limit_ = narrowed(low[q], rows[q], counts[q], slack, own[q], k, limit_, work)
+
+
+@inlined
+def centred(vectors: np.ndarray, center: np.ndarray, base: np.ndarray, block: np.ndarray, bases: np.ndarray) -> int:
+    """Puts rows less their center into a block, and NaN for the bases of those that lack; returns how many rows."""
+    bases[:] = np.nan
+    for i in range(len(vectors)):
+        bases[i] = base[i]
+        for j in range(len(center)):
+            block[i, j] = vectors[i, j] - center[j]
+    return len(vectors)
 
 
 @inlined
