@@ -67,8 +67,7 @@ def parse(
                     return NOT_MINE, row, count, hards
                 hard[hards, 0], hard[hards, 1], hard[hards, 2] = count, at - begin, end - begin
                 hards += 1
-            keys[count] = key
-            values[count] = value
+            keys[count], values[count] = key, value
             before = key
             count += 1
             at = end
