@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,18 @@ def test_a_saved_stream_goes_on_as_if_nothing_had_happened(taxi: Any, tmp_path: 
     again = StreamingForest.load(tmp_path)
     assert again.threshold == stream.threshold
     assert np.array_equal(again.update_many(taxi[1][300:400]), stream.update_many(taxi[1][300:400]))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+def test_a_copy_goes_its_own_way(copied: Any, taxi: Any) -> None:
+    stream = StreamingForest(shingle_size=6, num_trees=5, num_samples_per_tree=32)
+    for value in taxi[1][:200]:
+        stream.update(value)
+    other, untouched = copied(stream), copied(stream)
+    scores = [stream.update(value) for value in taxi[1][200:300]]
+    assert [other.update(value) for value in taxi[1][200:300]] == scores
+    assert untouched.seen == 200
+    assert np.array_equal(untouched.update_many(taxi[1][200:300]), scores)
 
 
 @pytest.mark.parametrize("name", ["child", "cut", "holders", "free", "feature", "root", "mass", "total"])

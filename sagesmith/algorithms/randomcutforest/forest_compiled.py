@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, borrowed, cover, extension
+from sagesmith.algorithms.randomcutforest.borrowed_compiled import borrowed
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 

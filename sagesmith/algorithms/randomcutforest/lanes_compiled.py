@@ -1,4 +1,4 @@
-"""extension, cover: boxes, eight coordinates at a time, in compiled code; borrowed: arrays that nobody counts.
+"""extension, cover: boxes, eight coordinates at a time, in compiled code.
 
 Every score asks of every box on its way by how much a point sticks out, which decides the speed of all. Written as
 vector instructions, since a compiler may not reorder a sum of floats by itself.
@@ -24,25 +24,6 @@ _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 def address_of(array: np.ndarray) -> Any:
     """Where a contiguous array begins; good for as long as the caller keeps the array."""
     return np.int64(array.ctypes.data)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def borrowed(_typing: Any, arrays: Any) -> Any:
-    """The same tuple of arrays without an owner: no view of them has its references counted.
-
-    Good for as long as the caller keeps the arrays: for a function's arguments, not for what it makes itself, which is
-    let go after its last use by name; nothing made of them may leave the function.
-    """
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        whole = arguments[0]
-        for place, kind in enumerate(signature.args[0].types):
-            array = context.make_array(kind)(context, builder, builder.extract_value(whole, place))
-            array.meminfo, array.parent = (cgutils.get_null_value(each.type) for each in (array.meminfo, array.parent))
-            whole = builder.insert_value(whole, array._getvalue(), place)
-        return whole
-
-    return arrays(arrays), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -12,7 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import typeof
 
+from sagesmith.algorithms.randomcutforest.borrowed_compiled import borrowed, noted, recalled
 from sagesmith.algorithms.randomcutforest.forest_compiled import (
     TOGETHER,
     WALK,
@@ -22,11 +24,13 @@ from sagesmith.algorithms.randomcutforest.forest_compiled import (
     join_boxes,
     uniform,
 )
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, borrowed, cover, extension
+from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, LARGE, Samples, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
 FAR = 1e15  # rows that no stream reaches
+_ends = recalled(typeof((np.empty(1, np.float32), np.empty(1))))
+_samples, _trees = recalled(typeof(Samples.empty(1, 1, 0))), recalled(typeof(Trees.empty(1, 1, 1)))
 
 
 @compiled
@@ -58,14 +62,21 @@ def observe(
 
 
 @compiled
-def observe_value(
-    value: np.ndarray, newest: np.ndarray, seen: int, shingle: int, decay: float, moments: np.ndarray,
-    samples: Samples, trees: Trees,
-) -> float:  # fmt: skip
+def note(newest: np.ndarray, moments: np.ndarray, samples: Samples, trees: Trees, notes: np.ndarray) -> None:
+    """Writes down in `notes` (3, WORDS) int64 where the arrays lie: for as long as they are kept and not replaced."""
+    noted((newest, moments), address_of(notes[0]))
+    noted(samples, address_of(notes[1]))
+    noted(trees, address_of(notes[2]))
+
+
+@compiled
+def observe_value(value: np.ndarray, seen: int, shingle: int, decay: float, notes: np.ndarray) -> float:
     """The score of the newest value (feature_dim,), which is learnt; NaN, and nothing done, if it is out of range.
 
-    `newest` (width,) holds the last `shingle` values, oldest first; `seen` counts all before.
+    `seen` counts the values before, `notes` are of `note`.
     """
+    newest, moments = _ends(address_of(notes[0]))
+    samples, trees = _samples(address_of(notes[1])), _trees(address_of(notes[2]))
     for at in range(len(value)):
         if not abs(value[at]) <= LARGE:
             return np.nan

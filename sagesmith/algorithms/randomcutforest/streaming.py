@@ -65,6 +65,7 @@ class StreamingForest:
         self._forest = Forest(Trees.empty(num_trees, num_samples_per_tree, dim), dim)
         self._samples = Samples.empty(num_trees, num_samples_per_tree, seed)
         self._newest = np.zeros(self._forest.trees.point.shape[2], np.float32)  # the last shingle_size values
+        self._notes: np.ndarray | None = None  # where all arrays are, for `update`
         self._moments = np.zeros(3)  # count, sum and sum of squares of the scores since the trees were full
 
     @classmethod
@@ -99,17 +100,26 @@ class StreamingForest:
         """
         from sagesmith.algorithms.randomcutforest.stream_compiled import observe_value
 
+        notes = self._noted() if self._notes is None else self._notes
         array = np.array(value, np.float32, order="C")
         if array.ndim > 1 or array.size != self.feature_dim:
             array = self._checked(value, rows=1)
-        score: float = observe_value(
-            array.reshape(-1), self._newest, self.seen, self.shingle_size, self.time_decay, self._moments,
-            self._samples, self._forest.trees,
-        )  # fmt: skip
+        score = observe_value(array.reshape(-1), self.seen, self.shingle_size, self.time_decay, notes)
         if score != score:  # NaN
             self._checked(value, rows=1)  # raises
         self.seen += 1
         return score
+
+    def _noted(self) -> np.ndarray:
+        from sagesmith.algorithms.randomcutforest.borrowed_compiled import WORDS
+        from sagesmith.algorithms.randomcutforest.stream_compiled import note
+
+        self._notes = np.zeros((3, WORDS), np.int64)
+        note(self._newest, self._moments, self._samples, self._forest.trees, self._notes)
+        return self._notes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_notes": None}  # a copy has its arrays elsewhere
 
     def update_many(self, values: Any) -> np.ndarray:
         """What `update` would return for each of the values (n,) or (n, feature_dim), all processors at work."""
