@@ -132,22 +132,17 @@ def add_scores(
 ) -> None:
     """Adds the scores of rows[start:stop] in trees first ... last - 1 to `out`: (trees, rows), or (1, rows) for sums.
 
-    The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P
-    (Guha et al. 2016, section 3; AWS's open library). An empty tree adds nothing. Of the walks from a root to a leaf
-    TOGETHER go on in turn: many rows in one tree, which stays in the cache, or few rows in several trees.
-    Nothing is called or made for a walk that would have an array's references counted: that costs as much as a cut.
-    `walk` (TOGETHER, WALK + longest path): node, depth, tree, row and the nodes passed.
+    An empty tree adds nothing. Of the walks from a root to a leaf TOGETHER go on in turn: many rows in one tree, which
+    stays in the cache, or few rows in several trees. `walk` (TOGETHER, WALK + longest path): node, depth, tree, row and
+    the nodes passed. The arrays are better `borrowed`: else views of them have their references counted.
     """
     feature, cut, child = trees.feature.reshape(-1), trees.cut.reshape(-1), trees.child.reshape(-1)
-    sides, point, mass, root, totals = trees.sides.reshape(-1), trees.point, trees.mass, trees.root, trees.total
-    inner, width = trees.feature.shape[1], rows.shape[1]
-    size = 4 * width
-    places, boxes = address_of(rows), address_of(trees.box)
-    tree, row, counted, scale = first, start, 0.0, 0.0
+    inner = trees.feature.shape[1]
+    tree, row = first, start
     while tree < last and row < stop:
         together = 0
         while together < TOGETHER and tree < last:
-            walk[together, 0], walk[together, 1], walk[together, 2], walk[together, 3] = root[tree], 0, tree, row
+            walk[together, 0], walk[together, 1], walk[together, 2], walk[together, 3] = trees.root[tree], 0, tree, row
             together += 1
             row += 1
             if row == stop:
@@ -159,42 +154,49 @@ def add_scores(
                 node = walk[which, 0]
                 if node >= 0:
                     at = walk[which, 2] * inner + node
-                    walk[which, WALK + depth] = at
+                    walk[which, WALK + depth] = node
                     walk[which, 0] = child[2 * at + np.int64(rows[walk[which, 3], feature[at]] > cut[at])]
                     walk[which, 1] = depth + 1
                     walking = True
             depth += 1
         for which in range(together):
-            leaf, high, of, asked = ~walk[which, 0], walk[which, 1], walk[which, 2], walk[which, 3]
-            if walk[which, 0] == EMPTY:
-                continue
-            total, same, into = np.float64(totals[of]), 0, of if len(out) > 1 else 0
-            if total != counted:
-                counted, scale = total, math.log2(total + 1.0)
-            while same < width and point[of, leaf, same] == rows[asked, same]:
-                same += 1
-            if same == width:  # a point of the tree lies in every box: nothing above changes its score
-                copies = np.float64(mass[of, leaf])
-                out[into, asked] += scale * (1.0 - copies / (2.0 * total)) / (high + math.log2(copies + 1.0))
-                continue
-            expected = 1.0 / (high + 1.0)
-            place = places + size * asked
-            for level in range(high - 1, -1, -1):
-                at = walk[which, WALK + level]
-                low = boxes + 2 * size * at
-                outside = np.float64(extension(place, low, low + size, width))
-                if outside == 0.0:
-                    break  # the boxes above hold this one
-                cut_off = outside / (sides[at] + outside) if outside < np.inf else 1.0
-                expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
-            out[into, asked] += scale * expected
+            if walk[which, 0] != EMPTY:
+                into = walk[which, 2] if len(out) > 1 else 0
+                out[into, walk[which, 3]] += _risen(rows, trees, walk, which)
+
+
+@inlined
+def _risen(rows: np.ndarray, trees: Trees, walk: np.ndarray, which: int) -> Any:
+    """The score at the end of a walk (Guha et al. 2016, section 3; AWS's open library).
+
+    The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P.
+    """
+    leaf, depth, tree, row = ~walk[which, 0], walk[which, 1], walk[which, 2], walk[which, 3]
+    total, width, same = np.float64(trees.total[tree]), rows.shape[1], 0
+    scale = math.log2(total + 1.0)
+    while same < width and trees.point[tree, leaf, same] == rows[row, same]:
+        same += 1
+    if same == width:  # a point of the tree lies in every box: nothing above changes its score
+        copies = np.float64(trees.mass[tree, leaf])
+        return scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+    expected, size = 1.0 / (depth + 1.0), 4 * width
+    place, boxes = address_of(rows) + size * row, address_of(trees.box) + 2 * size * trees.box.shape[1] * tree
+    for level in range(depth - 1, -1, -1):
+        node = walk[which, WALK + level]
+        low = boxes + 2 * size * node
+        outside = np.float64(extension(place, low, low + size, width))
+        if outside == 0.0:
+            break  # the boxes above hold this one
+        cut_off = outside / (trees.sides[tree, node] + outside) if outside < np.inf else 1.0
+        expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
+    return scale * expected
 
 
 @compiled
 def score(rows: np.ndarray, out: np.ndarray, trees: Trees) -> None:
     """Sets `out` (n,) to the mean over all trees that hold a point."""
-    trees = borrowed(trees)
     walk = np.empty((TOGETHER, WALK + trees.feature.shape[1]), np.int64)
+    trees, (rows,) = borrowed(trees), borrowed((rows,))
     out[:] = 0.0
     add_scores(rows, 0, len(rows), 0, len(trees.root), trees, walk, out.reshape(1, -1))
     out /= max(1, np.sum(trees.root != EMPTY))
