@@ -190,7 +190,7 @@ def _insert(x: np.ndarray, tree: int, samples: Samples, trees: Trees) -> Any:
         fresh = samples.inner[tree, samples.free[tree, 0]]
         new = boxes + 2 * size * np.int64(fresh)
         cover(new, low, high, low, high, width)
-        at, value, right = _parting(x, box[fresh, 0], box[fresh, 1], tree, samples.states)
+        at, value, right = _parting(x, box[fresh, 0], box[fresh, 1], outside, tree, samples.states)
         feature[fresh], cut[fresh] = at, value
         child[fresh, right], child[fresh, 1 - right] = ~leaf, node
         sides[fresh] = cover(new, new, new + size, place, place, width)
@@ -202,19 +202,16 @@ def _insert(x: np.ndarray, tree: int, samples: Samples, trees: Trees) -> Any:
 
 
 @inlined
-def _parting(x: np.ndarray, low: np.ndarray, high: np.ndarray, tree: int, states: np.ndarray) -> Any:
+def _parting(x: np.ndarray, low: np.ndarray, high: np.ndarray, outside: float, tree: int, states: np.ndarray) -> Any:
     """A cut between a point and a box, uniform over the extension: coordinate, value, and the side of the point."""
-    outside = 0.0
+    target, passed, found = uniform(states, tree) * outside, 0.0, len(x)
     for at in range(len(x)):
-        outside += max(0.0, np.float64(low[at]) - x[at]) + max(0.0, np.float64(x[at]) - high[at])
-    target, passed, found = uniform(states, tree) * outside, 0.0, 0
-    for at in range(len(x)):
-        part = max(0.0, np.float64(low[at]) - x[at]) + max(0.0, np.float64(x[at]) - high[at])
-        if part > 0.0:
+        passed += max(0.0, np.float64(low[at]) - x[at]) + max(0.0, np.float64(x[at]) - high[at])
+        if passed > target:
             found = at
-            passed += part
-            if passed > target:
-                break
+            break
+    while found == len(x) or low[found] <= x[found] <= high[found]:  # the sum, rounded, was not reached: the last
+        found -= 1
     share = uniform(states, tree)
     if x[found] > high[found]:
         return found, cut_between(np.float64(high[found]), np.float64(x[found]), share), 1
