@@ -16,6 +16,7 @@ import numpy as np
 from sagesmith.algorithms.lda.threads import Crew
 
 TOGETHER = 5  # restarts whose products are taken at once
+APART = 20  # turns at the beginning in which factors are kept from falling together
 RIDGE = 1e-12  # of a Gram matrix's trace, added to its diagonal: collinear factors must not divide by zero
 
 
@@ -51,9 +52,15 @@ def decomposed(
 def _drawn(restarts: int, rank: int, terms: int, random: np.random.Generator) -> np.ndarray:
     """Factors of three axes for each restart, (3, restarts, r, k), with orthogonal columns as far as k <= r."""
     drawn = random.standard_normal((3, restarts, rank, terms))
-    drawn[..., : min(rank, terms)] = np.linalg.qr(drawn[..., : min(rank, terms)])[0]
+    _orthogonalise(drawn)
     drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
     return drawn
+
+
+def _orthogonalise(factors: np.ndarray) -> None:
+    """Makes the first columns of factors (…, r, k) orthogonal, as many as r allows, in place."""
+    most = min(factors.shape[-2:])
+    factors[..., :most] = np.linalg.qr(factors[..., :most])[0]
 
 
 def _fitted(
@@ -63,9 +70,11 @@ def _fitted(
     size = float(np.linalg.norm(tensor)) or 1.0
     before, done = np.full(factors.shape[1], np.inf), []
     for turn in range(iterations):
+        if turn < APART:
+            _orthogonalise(factors)
         square = _turn(tensor, factors)
         left = np.sqrt(np.maximum(square, 0.0)) / size
-        ended = (np.abs(before - left) < tol) | (turn + 1 == iterations or stopping())
+        ended = (np.abs(before - left) < tol) & (turn > APART) | (turn + 1 == iterations or stopping())
         done += [(float(left[place]), factors[:, place].copy()) for place in np.flatnonzero(ended)]
         if ended.all():
             break
@@ -95,11 +104,12 @@ def _turn(tensor: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _symmetric(tensor: np.ndarray, factors: np.ndarray) -> Terms:
-    """The three factors as one: their mean with signs made to agree, and weights T(v, v, v) made positive."""
+    """The three factors as one: their mean with signs made to agree; weights by least squares, made positive."""
     first = factors[0]
     vectors = first.copy()
     for other in factors[1:]:
         vectors += other * np.where((first * other).sum(axis=0) < 0, -1.0, 1.0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=0), np.finfo(float).tiny)
-    weights = np.einsum("abc,ai,bi,ci->i", tensor, vectors, vectors, vectors, optimize=True)
+    seen = np.einsum("abc,ai,bi,ci->i", tensor, vectors, vectors, vectors, optimize=True)
+    weights = np.linalg.lstsq((vectors.T @ vectors) ** 3, seen, rcond=None)[0]
     return Terms(np.abs(weights), vectors * np.where(weights < 0, -1.0, 1.0))
