@@ -126,7 +126,8 @@ def test_a_job_that_is_asked_to_stop_leaves_its_model(job: Job) -> None:
     ("settings", "content", "words"),
     [
         ({"feature_dim": "24"}, csv(ROWS[:9]), "channel 'train' has rows of 25 columns, but feature_dim is 24"),
-        ({}, csv(ROWS[:9] - 1), "row 0, column 0 is -1; counts are 0 or more"),
+        ({}, csv(ROWS[:9] - 90), "row 0, column 0 is -"),
+        ({}, csv(np.eye(9, 25) - np.eye(9, 25, 3)), "row 0, column 3 is -1; counts are 0 or more"),
         ({}, csv(ROWS[:9]).replace("0", "nan", 1), "only finite numbers can be used"),
         ({}, csv(0 * ROWS[:9]), "channel 'train' holds no words"),
         ({}, "", "channel 'train' holds no documents"),
