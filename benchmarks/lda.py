@@ -133,9 +133,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
 
 def table(results: Path, topics: int) -> None:
     """Medians over seeds of all that is kept."""
-    print(
-        "\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | diversity |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | diversity |\n" + "|---" * 8 + "|")
     for name in CONTESTANTS:
         runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{topics}-*.json")]
         if runs:

@@ -17,9 +17,24 @@ from typing import Any
 import numpy as np
 
 FOLD_IN = 50  # turns of EM for a document's mixture
-STOP_WORDS = frozenset(
-    ["a", "about", "above", "across", "after", "again", "against", "all", "almost", "alone", "along", "already", "also", "although", "always", "am", "among", "an", "and", "another", "any", "anybody", "anyone", "anything", "anywhere", "are", "around", "as", "ask", "at", "away", "back", "be", "became", "because", "become", "been", "before", "behind", "being", "below", "between", "both", "but", "by", "came", "can", "cannot", "come", "could", "did", "do", "does", "doing", "done", "down", "during", "each", "either", "else", "enough", "etc", "even", "ever", "every", "everyone", "everything", "few", "find", "first", "for", "from", "further", "get", "give", "given", "go", "goes", "going", "got", "had", "has", "have", "having", "he", "her", "here", "hers", "herself", "him", "himself", "his", "how", "however", "if", "in", "instead", "into", "is", "isn", "it", "its", "itself", "just", "keep", "know", "last", "least", "less", "let", "like", "likely", "long", "look", "made", "make", "makes", "many", "may", "maybe", "me", "might", "mine", "more", "most", "mostly", "much", "must", "my", "myself", "never", "next", "no", "nobody", "non", "none", "nor", "not", "nothing", "now", "of", "off", "often", "on", "once", "one", "only", "onto", "or", "other", "others", "our", "ours", "out", "over", "own", "per", "perhaps", "put", "quite", "rather", "really", "right", "said", "same", "saw", "say", "says", "see", "seem", "seemed", "seems", "seen", "several", "shall", "she", "should", "show", "since", "so", "some", "somebody", "someone", "something", "sometimes", "somewhere", "still", "such", "sure", "take", "than", "that", "the", "their", "theirs", "them", "themselves", "then", "there", "therefore", "these", "they", "thing", "things", "think", "this", "those", "though", "through", "thus", "to", "together", "too", "toward", "try", "two", "under", "until", "up", "upon", "us", "use", "used", "using", "very", "want", "was", "way", "we", "well", "went", "were", "what", "whatever", "when", "where", "whether", "which", "while", "who", "whole", "whom", "whose", "why", "will", "with", "within", "without", "would", "yes", "yet", "you", "your", "yours", "yourself", "don", "didn", "doesn", "isn", "wasn", "couldn", "wouldn", "shouldn", "ain", "aren", "hasn", "haven", "won", "ve", "ll", "re"]
-)
+STOP = """
+a about above across after again against all almost alone along already also although always am
+among an and another any anybody anyone anything anywhere are around as ask at away back be became
+because become been before behind being below between both but by came can cannot come could did do
+does doing done down during each either else enough etc even ever every everyone everything few find
+first for from further get give given go goes going got had has have having he her here hers herself
+him himself his how however if in instead into is isn it its itself just keep know last least less
+let like likely long look made make makes many may maybe me might mine more most mostly much must my
+myself never next no nobody non none nor not nothing now of off often on once one only onto or other
+others our ours out over own per perhaps put quite rather really right said same saw say says see
+seem seemed seems seen several shall she should show since so some somebody someone something
+sometimes somewhere still such sure take than that the their theirs them themselves then there
+therefore these they thing things think this those though through thus to together too toward try
+two under until up upon us use used using very want was way we well went were what whatever when
+where whether which while who whole whom whose why will with within without would yes yet you your
+yours yourself don didn doesn isn wasn couldn wouldn shouldn ain aren hasn haven won ve ll re
+"""
+STOP_WORDS = frozenset(STOP.split())
 
 
 def newsgroups(folder: Path, terms: int) -> tuple[Any, Any, list[str]]:
@@ -101,7 +116,7 @@ def perplexity(mixtures: np.ndarray, beta: np.ndarray, asked: Any) -> float:
 
 
 def npmi(beta: np.ndarray, reference: Any, top: int = 10) -> float:
-    """Mean over topics of the mean NPMI of all pairs of a topic's `top` likeliest terms, -1 to 1; higher: more coherent.
+    """Mean over topics of the mean NPMI of all pairs of its `top` likeliest terms, -1 to 1; higher: more coherent.
 
     Terms occur together where a document of `reference` (D, V) has both; a pair that never does counts -1.
     """
