@@ -21,7 +21,7 @@ from sagesmith.algorithms.run import Run
 PRIOR = 0.01  # of every word in every topic
 GROUPS = 8  # that see each other's words within one turn; fewer where their counts would take more than KEPT
 KEPT = 512 << 20  # bytes of what groups and their lanes have said
-SHARES = 4  # of a group, each with its own sums: as many threads can work, and their number changes nothing
+SHARES = 4  # of a group at most, each with its own sums: as many threads can work, and their number changes nothing
 ROUNDS, FIRST_ROUNDS = 2, 5  # over a document's words in a turn; in the first turn mixtures are not known yet
 EVERY = 10  # turns between two looks at the held-out documents
 GAIN = 1e-4  # relative: a smaller one ends the refinement
@@ -116,9 +116,10 @@ class _Descent:
         # as if each document had spoken ten times its prior: the first turn takes that back
         self._mixtures = np.repeat(widened(10 * self._prior[None, :]), counts.shape[0], axis=0)
         self._sums = np.zeros(self._words.shape)
-        size = SHARES * self._words.nbytes
         self.documents = documents
-        groups = max(1, min(GROUPS, documents, KEPT // size - 1))
+        room = KEPT // self._words.nbytes
+        self._shares = max(1, min(SHARES, room // 2))
+        groups = max(1, min(GROUPS, documents, room - self._shares))
         self._cuts = self._cut(0, documents, groups)
         self._said: list[np.ndarray | None] = [None] * groups
 
@@ -148,7 +149,7 @@ class _Descent:
 
         shares, prior = np.zeros((1, self._words.shape[1]), np.float32), widened(self._prior[None, :])
         shares[0, : self._number] = 1 / self._words[:, : self._number].sum(axis=0, dtype=np.float64)
-        ranges = self._cut(begin, end, SHARES)
+        ranges = self._cut(begin, end, self._shares)
         sums = np.zeros((len(ranges), *self._words.shape), np.float32)
         documents = self._starts, self._terms, self._data
 
