@@ -176,6 +176,8 @@ def of_text(path: Path) -> Model:
     words, values = [], np.empty((count, dim), np.float32)
     for row in range(count):
         word, *numbers = lines[row + 1].rstrip().split(b" ")
+        if len(numbers) != dim:
+            raise ValueError(f"{path}, line {row + 2}: {len(numbers)} numbers, {dim} are needed")
         try:
             values[row] = np.array(numbers, np.float32)
         except ValueError as error:

@@ -80,6 +80,17 @@ def _draw(target: int, plan: Plan, first: int, size: int, state: np.ndarray, pla
 
 
 @inlined
+def _times(places: np.ndarray, outs: int, times: np.ndarray) -> None:
+    """How often each output is drawn: 0 but for the last time, whose row is written last."""
+    for k in range(outs):
+        times[k] = np.float32(1)
+        for earlier in range(k):
+            if places[earlier] == places[k]:
+                times[k] += times[earlier]
+                times[earlier] = np.float32(0)
+
+
+@inlined
 def _steps(scores: np.ndarray, count: int, rate: Any) -> None:
     """Scores become what is learnt from them, rate * (label - probability); the first is the real word's."""
     for k in range(count):
@@ -291,6 +302,7 @@ def batch_skipgram(words: np.ndarray, begin: int, end: int, rates: Any, plan: Pl
     kept, x = np.empty(CHUNK, np.int64), np.empty(batch, np.int64)
     places = np.empty(outs, np.int64)
     errors, scores = np.empty((batch, outs), np.float32), np.empty(outs, np.float32)
+    times = np.empty(outs, np.float32)
     room = np.empty((batch + 1, plan.inputs.shape[1]), np.float32)
     e = _aligned(room)
     at = begin
@@ -303,6 +315,7 @@ def batch_skipgram(words: np.ndarray, begin: int, end: int, rates: Any, plan: Pl
             _draw(kept[centre], plan, outputs, size, state, places, 0)
             if centre + window + 1 < count:
                 soon(inputs + size * kept[centre + window + 1], size)
+            _times(places, outs, times)
             other = low
             while other < high:
                 near = 0
@@ -315,7 +328,7 @@ def batch_skipgram(words: np.ndarray, begin: int, end: int, rates: Any, plan: Pl
                     products(x[b], places, 0, outs, blocks, scores)
                     _steps(scores, outs, rate)
                     for k in range(outs):
-                        errors[b, k] = scores[k]
+                        errors[b, k] = scores[k] * times[k]
                 _taught(x, near, e, places, outs, errors, blocks)
                 for b in range(near):
                     added(x[b], e + size * b, 1.0, blocks)
