@@ -76,7 +76,8 @@ def classifier_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
 
     model, whole, cpu = trained(given.epochs)
     _, least, least_cpu = trained(1)
-    words = sum(len(line.split()) + 1 for line in open(given.text))
+    with open(given.text) as file:
+        words = sum(len(line.split()) + 1 for line in file)
     share = given.epochs / max(1, given.epochs - 1)
     return {
         "seconds": (whole - least) * share, "cpu": (cpu - least_cpu) * share, "whole": whole,

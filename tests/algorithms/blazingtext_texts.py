@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 TOPICS = {
-    "sea": "wave ship sailor harbour anchor tide gull deck mast reef".split(),
-    "city": "street tram market office bridge crowd tower lamp square metro".split(),
-    "wood": "oak moss fern owl deer bark path mushroom pine brook".split(),
+    "sea": ["wave", "ship", "sailor", "harbour", "anchor", "tide", "gull", "deck", "mast", "reef"],
+    "city": ["street", "tram", "market", "office", "bridge", "crowd", "tower", "lamp", "square", "metro"],
+    "wood": ["oak", "moss", "fern", "owl", "deer", "bark", "path", "mushroom", "pine", "brook"],
 }
-COMMON = "the a of and in it".split()
+COMMON = ["the", "a", "of", "and", "in", "it"]
 
 
 def drawn(lines: int, seed: int = 0, words: int = 12) -> tuple[list[str], list[str]]:

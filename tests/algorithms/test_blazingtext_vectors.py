@@ -74,6 +74,19 @@ class Reference:
 
     def skipgram(self, line: list[int], rate: float) -> None:
         line = self.kept(line)
+        if len(line) < 2:
+            return
+        following = self.targets(line[0])
+        for centre in range(len(line)):
+            around = self.window(centre, len(line))
+            for other in around:
+                targets, ahead = following, centre + (other == around[-1])
+                if ahead < len(line):
+                    following = self.targets(line[ahead])
+                self.inputs[line[other]] += self.step(self.inputs[line[other]], targets, rate)
+
+    def skipgram_subwords(self, line: list[int], rate: float) -> None:
+        line = self.kept(line)
         for centre, word in enumerate(line):
             around = self.window(centre, len(line))
             rows = self.rows(word)
@@ -119,7 +132,13 @@ class Reference:
 @pytest.mark.parametrize("negatives", [1, 2, 5, 7, 13])
 @pytest.mark.parametrize(
     ("name", "grams"),
-    [("skipgram", False), ("skipgram", True), ("cbow", False), ("cbow_subwords", True), ("batch_skipgram", False)],
+    [
+        ("skipgram", False),
+        ("skipgram_subwords", True),
+        ("cbow", False),
+        ("cbow_subwords", True),
+        ("batch_skipgram", False),
+    ],
 )
 def test_a_step_is_what_the_paper_says(name: str, grams: bool, negatives: int) -> None:
     plan = plan_of(window=3, negatives=negatives, batch=4, grams=grams)

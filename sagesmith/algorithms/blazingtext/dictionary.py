@@ -60,7 +60,7 @@ class Vocabulary:
             parts.append(words[:count].copy())
             if at < len(text):
                 self._grow(len(text))
-        return np.concatenate(parts) if len(parts) != 1 else parts[0]
+        return np.concatenate([*parts, np.empty(0, np.int32)]) if len(parts) != 1 else parts[0]
 
     @property
     def unlabelled(self) -> int:
@@ -105,7 +105,7 @@ class Vocabulary:
         letters = np.empty(int(np.diff(lexicon.starts[: size + 1])[entries].sum()), np.uint8)
         starts = np.empty(len(entries) + 1, np.int64)
         machine.picked(lexicon, entries, letters, starts)
-        total = int(counts.sum())
+        total = int(counts.sum()) - (0 if with_line_end else int(counts[machine.END_OF_LINE]))
         return Dictionary.of(letters, starts, counts[entries], len(chosen[0]), total), final
 
 
@@ -115,7 +115,7 @@ class Dictionary:
 
     lexicon: Lexicon
     words: int
-    tokens: int  # of the training text, words too rare included
+    tokens: int  # of the training text: words, too rare ones included, and labels
 
     @classmethod
     def of(cls, letters: np.ndarray, starts: np.ndarray, counts: np.ndarray, words: int, tokens: int) -> Dictionary:

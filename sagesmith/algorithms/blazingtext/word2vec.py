@@ -92,7 +92,7 @@ def train(words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any]
 
 
 def _epochs(team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run) -> None:
-    name = settings["mode"] + ("_subwords" if settings["mode"] == "cbow" and settings["subwords"] else "")
+    name = settings["mode"] + ("_subwords" if settings["subwords"] else "")
     loop, epochs = getattr(word2vec_compiled, name), settings["epochs"]
     progress = slices.Progress(run, settings["learning_rate"], len(own) * epochs, LINE)
     checkpoints, begun = Checkpoints(run, "blazingtext", settings), 0
