@@ -243,5 +243,6 @@ def test_two_hosts_learn_one_batch_skipgram(tmp_path: Path, environment: dict[st
 
 def test_two_hosts_are_refused_to_other_modes(tmp_path: Path, environment: dict[str, str]) -> None:
     _, ended = two_hosts(tmp_path, environment, {"mode": "cbow"}, text(10))
-    assert [each.status for each in ended] == [1, 1]
-    assert "mode cbow trains on one host, this job has 2; batch_skipgram takes more" in ended[0].failure
+    assert 0 not in [each.status for each in ended]
+    for each in ended:  # whichever says it first
+        assert "mode cbow trains on one host, this job has 2; batch_skipgram takes more" in each.failure

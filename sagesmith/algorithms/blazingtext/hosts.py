@@ -69,6 +69,6 @@ def _take(message: bytes, at: int, total: np.ndarray, hosts: np.ndarray) -> int:
     rows = np.frombuffer(message, np.int32, count, at + 8)
     begin = at + 8 + 4 * count
     size = count * total.shape[1]
-    total[rows] += np.frombuffer(message, np.float32, size, begin).reshape(count, -1)
+    total[rows] += np.frombuffer(message, np.float32, size, begin).reshape(count, total.shape[1])
     hosts[rows] += 1
     return int(begin + 4 * size)
