@@ -237,6 +237,12 @@ class BlazingText(Algorithm):
     def probabilities_from(self, fields: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(fields["prob"])
 
+    @property
+    def words(self) -> list[str]:
+        """The words that the model knows, the most frequent first."""
+        dictionary = self._asked().dictionary
+        return dictionary.names(0, dictionary.words)
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The (weighted) share of texts whose likeliest label is theirs, or one of theirs."""
         predicted = self.predict(X)
