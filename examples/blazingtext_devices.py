@@ -2,9 +2,9 @@
 
     python examples/blazingtext_devices.py [--picture words.png]
 
-Learns word vectors by skipgram with n-grams of characters, shows what lies near some words, and draws them on a map. Then
-strikes out the names of the devices and learns to tell from the rest which kind a paragraph is about; early stopping
-ends it. Also writes both models and loads them again.
+Learns word vectors by skipgram with n-grams of characters, shows what lies near some words, and draws a map of words.
+Then strikes out the names of the devices and learns to tell from the rest which kind a paragraph is about, until early
+stopping ends it; writes that model and loads it again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    paragraphs = gzip.open(DATA, "rt").read().splitlines()
+    paragraphs = gzip.decompress(DATA.read_bytes()).decode().splitlines()
 
     vectors = BlazingText(mode="skipgram", subwords=True, vector_dim=50, epochs=15, buckets=100_000, evaluation=False)
     vectors.fit(paragraphs)
