@@ -12,6 +12,10 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+Trained: TypeAlias = tuple[object, float, float]  # a model, seconds on the clock and of the processor
 
 
 def word2vec_by_gensim(given: argparse.Namespace) -> dict[str, float]:
@@ -38,7 +42,7 @@ def word2vec_by_gensim(given: argparse.Namespace) -> dict[str, float]:
 def word2vec_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
     import fasttext
 
-    def trained(epochs: int) -> tuple[object, float, float]:
+    def trained(epochs: int) -> Trained:
         started, cpu = time.monotonic(), time.process_time()
         model = fasttext.train_unsupervised(
             given.text, model=given.mode, dim=given.dim, ws=5, neg=5, lr=given.rate, epoch=epochs,
@@ -48,10 +52,10 @@ def word2vec_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
         return model, time.monotonic() - started, time.process_time() - cpu
 
     # It does not tell what it spends on reading: a run with one epoch less tells what an epoch costs.
-    model, whole, cpu = trained(given.epochs)
-    words = sum(model.get_words(include_freq=True)[1]) * given.epochs
+    model, whole, cpu = patiently(lambda: trained(given.epochs))
+    words = int(sum(model.get_words(include_freq=True)[1])) * given.epochs
     if given.epochs > 1:
-        _, less, less_cpu = trained(given.epochs - 1)
+        _, less, less_cpu = patiently(lambda: trained(given.epochs - 1))
         result = {"seconds": (whole - less) * given.epochs, "cpu": (cpu - less_cpu) * given.epochs}
     else:
         result = {"seconds": whole, "cpu": cpu}
@@ -66,7 +70,7 @@ def word2vec_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
 def classifier_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
     import fasttext
 
-    def trained(epochs: int) -> tuple[object, float, float]:
+    def trained(epochs: int) -> Trained:
         started, cpu = time.monotonic(), time.process_time()
         model = fasttext.train_supervised(
             given.text, dim=given.dim, lr=given.rate, epoch=epochs, minCount=given.min_count,
@@ -74,8 +78,8 @@ def classifier_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
         )  # fmt: skip
         return model, time.monotonic() - started, time.process_time() - cpu
 
-    model, whole, cpu = trained(given.epochs)
-    _, least, least_cpu = trained(1)
+    model, whole, cpu = patiently(lambda: trained(given.epochs))
+    _, least, least_cpu = patiently(lambda: trained(1))
     with open(given.text) as file:
         words = sum(len(line.split()) + 1 for line in file)
     share = given.epochs / max(1, given.epochs - 1)
@@ -83,6 +87,17 @@ def classifier_by_fasttext(given: argparse.Namespace) -> dict[str, float]:
         "seconds": (whole - least) * share, "cpu": (cpu - least_cpu) * share, "whole": whole,
         "words": words * given.epochs, "accuracy": model.test(given.test)[1],
     }  # fmt: skip
+
+
+def patiently(train: Callable[[], Trained]) -> Trained:
+    """With fewer than ten threads fastText leaves a part of its tables as memory was, and may find NaN there."""
+    for _ in range(9):
+        try:
+            return train()
+        except RuntimeError as error:
+            if "NaN" not in str(error):
+                raise
+    return train()
 
 
 def main() -> None:

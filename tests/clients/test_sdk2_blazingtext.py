@@ -33,7 +33,7 @@ def seen(server: RunningServer, folder: Path) -> dict[str, Any]:
     numbers = {topic: number for number, topic in enumerate(sorted(TOPICS))}
     lines = [json.dumps({"source": a, "label": numbers[b]}) + "\n" for a, b in zip(texts, topics, strict=True)]
     (folder / "labels.manifest").write_text("".join(lines))
-    return run_flow(server, 2, "sdk2_blazingtext", folder)
+    return run_flow(server, 2, "sdk2_blazingtext", folder, seconds=280)
 
 
 def test_a_classifier_is_trained_and_asked(seen: dict[str, Any]) -> None:
