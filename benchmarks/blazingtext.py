@@ -40,6 +40,8 @@ def one(given: argparse.Namespace, who: str, mode: str, folder: Path) -> dict[st
         command += ["--epochs", str(given.epochs), "--rate", str(given.rate), "--min-count", str(given.min_count)]
         command += ["--dim", str(given.dim), "--ngrams", str(given.ngrams)]
     environment = os.environ | {"OMP_NUM_THREADS": str(given.threads), "PYTHONPATH": str(ROOT)}
+    # With fewer than ten threads fastText leaves a part of its tables as memory was: NaN, unless it is new.
+    environment |= {"MALLOC_MMAP_THRESHOLD_": "65536"} if who == "fasttext" else {}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     if name != "supervised" and who != "sagesmith" and not given.no_quality:
