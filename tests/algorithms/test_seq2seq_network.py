@@ -241,7 +241,7 @@ def test_first_weights_are_drawn_as_mxnet_draws_them(settings: dict[str, Any], b
     assert float(made.output.bias.abs().max()) == 0.0
     layer: Any = made.decoder.layers[0]  # type: ignore[union-attr,index]
     for block in layer.recurrent_blocks():
-        torch.testing.assert_close(block @ block.t(), torch.eye(8, dtype=block.dtype))
+        torch.testing.assert_close(block @ block.t(), torch.eye(8, dtype=block.dtype), atol=1e-6, rtol=0.0)
 
 
 def test_dot_attention_needs_states_of_one_size() -> None:
