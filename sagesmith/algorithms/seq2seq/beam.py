@@ -153,7 +153,7 @@ def _best(states: Tensor, weight: Tensor, bias: Tensor, count: int) -> tuple[Ten
     found, order = scores.gather(1, places).topk(min(count, words))
     top = found[:, :1]
     normaliser = (scores - top).exp_().sum(1, keepdim=True).log_() + top
-    return normaliser - found, places.gather(1, order)
+    return normaliser - found, places.gather(1, order).clamp_(max=words - 1)  # beyond: impossible ones, of endless cost
 
 
 def limits_of(lengths: np.ndarray, buckets: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -71,7 +71,7 @@ class Training:
         self._metric = settings["optimized_metric"]
         self._best = nets.Best(settings["checkpoint_threshold"], None if self._metric == "perplexity" else _larger)
         self._checkpoints = Checkpoints(self._run, "seq2seq", settings)
-        self._place, self._counted = Place(), Counted()
+        self._place, self._counted, self._batches = Place(), Counted(), 0
 
     def run(self) -> None:
         """Trains until a limit, a request to stop, or checkpoints without improvement; the network is then the best."""
@@ -83,6 +83,7 @@ class Training:
         while not ended:
             random = np.random.default_rng([self._settings["seed"], place.epoch])
             order = batches(self._train, self._assigned, self._settings["batch_size"], random)
+            self._batches = len(order)
             speed = _Speed(self._run, self._settings["training_metric"])
             for index in order[place.batch :]:
                 sentences += len(index)
@@ -131,7 +132,8 @@ class Training:
         if self._place.updates % self._settings["checkpoint_frequency_num_batches"]:
             return False
         self._judge()
-        patient = self._settings["max_num_epochs"] is not None or self._place.epoch < self._settings["min_num_epochs"]
+        passed = self._place.epoch + (self._place.batch == self._batches)
+        patient = self._settings["max_num_epochs"] is not None or passed < self._settings["min_num_epochs"]
         if patient or not self._best.exhausted:
             return False
         self._run.log("No improvement of %s for %d checkpoints: training ends", self._metric, self._best.bad)
