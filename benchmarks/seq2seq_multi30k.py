@@ -4,7 +4,8 @@
 
 FOLDER holds train, val and test_2016_flickr in .de and .en, a sentence a line (data/task1/raw of the repository
 multi30k/dataset). Training ends after so many minutes, or when it no longer improves. BLEU is sacrebleu's, of small
-letters; the picture's axis is processor time, which other work on the machine does not stretch. Needs the extra `neural`, sacrebleu and matplotlib.
+letters; the picture counts processor time, which other work on the machine does not stretch. Needs the extra `neural`,
+sacrebleu and matplotlib.
 """
 
 from __future__ import annotations

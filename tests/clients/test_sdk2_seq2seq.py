@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 BUCKET = "seq2seq-boto3"
 IMAGE = "433757028032.dkr.ecr.us-west-2.amazonaws.com/seq2seq:1"
-SOON = {"Delay": 1, "MaxAttempts": 120}
+SOON = {"Delay": 1, "MaxAttempts": 240}
 SETTINGS = {name: str(value) for name, value in SMALL.items()} | {"max_num_epochs": "3", "bleu_sample_size": "-1"}
 HELD = backwards(20, seed=1)
 
