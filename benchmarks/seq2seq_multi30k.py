@@ -3,9 +3,9 @@
     python benchmarks/seq2seq_multi30k.py FOLDER --minutes 20 --picture docs/benchmarks/seq2seq.png
 
 FOLDER holds train, val and test_2016_flickr in .de and .en, a sentence a line (data/task1/raw of the repository
-multi30k/dataset). Training ends after so many minutes, or when it no longer improves. BLEU is sacrebleu's, of small
-letters; the picture counts processor time, which other work on the machine does not stretch. Needs the extra `neural`,
-sacrebleu and matplotlib.
+multi30k/dataset). Training ends after so many minutes
+of processor time, which other work on the machine does not stretch, or when it no longer improves. BLEU is sacrebleu's,
+of small letters. Needs the extra `neural`, sacrebleu and matplotlib.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ SETTINGS: dict[str, Any] = {
 
 
 class TimedRun(Run):
-    """A run that ends after some minutes, and remembers what it was told at its checkpoints."""
+    """A run that ends after some minutes of processor time, and remembers what it was told at its checkpoints."""
 
     def __init__(self, minutes: float, threads: int) -> None:
         super().__init__(threads)
-        self._since = time.monotonic()
-        self._limit = 60 * minutes
+        self._limit = minutes
         self.curve: list[dict[str, float]] = []
 
     @property
     def minutes(self) -> float:
-        return (time.monotonic() - self._since) / 60
+        """Of processor time, which other work on the machine does not stretch."""
+        return time.process_time() / 60
 
     @property
     def stopping(self) -> bool:
-        return 60 * self.minutes > self._limit
+        return self.minutes > self._limit
 
     def log(self, message: str, *arguments: object, level: int = 20) -> None:
         text = message % arguments if arguments else message
-        print(f"{self.minutes:6.1f} min, {time.process_time() / 60:5.1f} of processor  {text}", flush=True)
+        print(f"{self.minutes:6.1f} min  {text}", flush=True)
         found = re.match(r"Checkpoint \[(\d+)\] Validation-(\w+)=(\S+)", text)
         if found:
             number = int(found[1])
             if len(self.curve) < number:
-                self.curve.append({"minutes": time.process_time() / 60})
+                self.curve.append({"minutes": self.minutes})
             self.curve[number - 1][found[2]] = float(found[3])
 
     def metric_line(self, line: str) -> None:

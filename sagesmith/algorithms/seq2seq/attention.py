@@ -51,7 +51,7 @@ class _Energies(torch.autograd.Function):
         squashed, vector = ctx.saved_tensors
         along = squashed.flatten(0, 2).t() @ gradient.flatten()
         inner = torch.ops.aten.tanh_backward(gradient[..., None] * vector, squashed)
-        return inner.sum(2), inner.sum(1), along
+        return inner.sum(2), inner[:, 0] if inner.shape[1] == 1 else inner.sum(1), along
 
 
 class Attention(nn.Module):
