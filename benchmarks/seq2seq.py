@@ -4,8 +4,8 @@
 
 FOLDER holds Multi30k (see seq2seq_multi30k.py). One layer of LSTM, embeddings of 256, 512 units, mlp attention, input
 feeding, 8,000 subword units a side, Adam with clipped components, batches of 64 sentences; each contestant in turn in a
-process of its own, three steps to warm up. Then three batches are translated, with a beam of 5 in 20 steps. Prints each figure as it comes, per second of the clock and of
-processor time, which other work on the machine disturbs less.
+process of its own, three steps to warm up. Then three batches are translated, with a beam of 5 in 20 steps. Prints each
+figure as it comes, per second of the clock and of processor time, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
