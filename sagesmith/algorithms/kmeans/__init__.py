@@ -9,7 +9,7 @@ parts, united and clustered again, which is how several hosts join).
     2. every mini-batch moves its nearest centers; counts are their weights           summary.py
     3. several hosts: the centers of all are united                                   summary.py
     4. Lloyd's algorithm with restarts shrinks the weighted centers to k              lloyd.py
-    5. the results race, and the best is refined, on a sample of the rows             sample.py, lloyd.py
+    5. the best of them is refined on a sample of the rows                            sample.py, lloyd.py
     assignment, in all of them                                                        centers.py
 
 SageMaker is followed in names, defaults, log lines, metrics, answers and file names. Where we differ (see
@@ -71,6 +71,7 @@ class KMeans(FirstParty, Streaming):
     )
     returns = (*ANSWERS, CSV)
     distributed = True
+    checks_values = True  # the distances of a pass tell
     example = {"k": 3, "mini_batch_size": 60}
     exceptions = {
         "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is drawn once, two rows twice",

@@ -96,8 +96,7 @@ class Centers:
         from sagesmith.algorithms.kmeans import search_compiled as search
 
         if self._panels is None:
-            wide = -(-len(self) // search.CENTERS)
-            laid = np.zeros((wide, self.width, search.CENTERS), np.float32), np.empty(wide * search.CENTERS, np.float32)
+            laid = search.room(*self.points.shape)
             search.pack(self.points, self.origin, *laid)
             self._panels = laid  # only now: a server asks from several threads
         panels, bias = self._panels

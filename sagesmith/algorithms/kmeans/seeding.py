@@ -14,9 +14,17 @@ import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import parts_of, weighted
 
+NOTHING = np.empty((0, 0))
+
 
 def first_centers(
-    method: str, rows: Any, weights: np.ndarray | None, k: int, random: np.random.Generator, candidates: int = 1
+    method: str,
+    rows: Any,
+    weights: np.ndarray | None,
+    k: int,
+    random: np.random.Generator,
+    candidates: int = 1,
+    near: np.ndarray = NOTHING,
 ) -> np.ndarray:
     """k rows, (k, d) float64, by "random" or "kmeans++"; none of weight 0 while others are left.
 
@@ -24,10 +32,13 @@ def first_centers(
         rows: (n, d) with n >= k, dense or CSR.
         weights: (n,) or None for weights of 1.
         candidates: how many are tried for each center of k-means++.
+        near: (n, n), the squared distances of dense rows, if they are known.
     """
     weight = np.ones(rows.shape[0]) if weights is None else weights.astype(np.float64)
     if method == "random":
         return dense(rows, _drawn(weight, k, random))
+    if isinstance(rows, np.ndarray):
+        return dense(rows, _dense_spread_out(rows, weight, k, random, candidates, near))
     return dense(rows, _spread_out(rows, weight, k, random, candidates))
 
 
@@ -51,16 +62,33 @@ def _drawn(weight: np.ndarray, k: int, random: np.random.Generator) -> np.ndarra
     return np.argsort(keys, kind="stable")[:k]
 
 
+def _dense_spread_out(
+    rows: np.ndarray, weight: np.ndarray, k: int, random: np.random.Generator, candidates: int, near: np.ndarray
+) -> np.ndarray:
+    from sagesmith.algorithms.kmeans import search_compiled as search
+
+    chosen, chances = np.empty(k, np.int64), random.uniform(size=(k, candidates))
+    number = search.spread_out(np.ascontiguousarray(rows, np.float32), near, weight, chances, chosen)
+    return _filled(chosen, number, weight, random)
+
+
+def _filled(chosen: np.ndarray, number: int, weight: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """With any rows after the first `number`: beyond these every row of some weight lies on one of them."""
+    if number < len(chosen):
+        left = np.setdiff1d(np.arange(len(weight)), chosen[:number])
+        chosen[number:] = left[_drawn(weight[left], len(chosen) - number, random)]
+    return chosen
+
+
 def _spread_out(rows: Any, weight: np.ndarray, k: int, random: np.random.Generator, candidates: int) -> np.ndarray:
+    """`_dense_spread_out` for CSR."""
     chosen = np.empty(k, np.int64)
     chosen[0] = _by_share(weight, 1, random)[0]
     squares = _closer(rows, int(chosen[0]), np.full(len(weight), np.inf))
     for number in range(1, k):
         tried = _by_share(weight * squares, candidates, random)
-        if not len(tried):  # every row of some weight lies on a center: any row will do
-            left = np.setdiff1d(np.arange(len(weight)), chosen[:number])
-            chosen[number:] = left[_drawn(weight[left], k - number, random)]
-            break
+        if not len(tried):
+            return _filled(chosen, number, weight, random)
         lowered = [_closer(rows, int(one), squares.copy()) for one in tried]
         best = int(np.argmin([weighted(each, weight) for each in lowered])) if len(tried) > 1 else 0
         chosen[number], squares = tried[best], lowered[best]
@@ -80,10 +108,6 @@ def _closer(rows: Any, center: int, squares: np.ndarray) -> np.ndarray:
     """`squares`, lowered where row `center` is nearer."""
     from sagesmith.algorithms.kmeans import search_compiled as search
 
-    point = dense(rows, np.array([center]))[0]
-    if isinstance(rows, np.ndarray):
-        search.closer(rows, point, squares)
-    else:
-        search.closer_sparse(*parts_of(rows), point, squares)
+    search.closer_sparse(*parts_of(rows), dense(rows, np.array([center]))[0], squares)
     squares[center] = 0.0
     return squares
