@@ -71,7 +71,6 @@ class KMeans(FirstParty, Streaming):
     )
     returns = (*ANSWERS, CSV)
     distributed = True
-    checks_values = True  # the distances of a pass tell
     example = {"k": 3, "mini_batch_size": 60}
     exceptions = {
         "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is drawn once, two rows twice",

@@ -6,6 +6,7 @@ to the origin less those, so no turn computes it row by row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,15 +52,25 @@ def trials(points: np.ndarray, weights: np.ndarray, k: int, method: str, number:
     return each(one, range(number), limits.threads)
 
 
-def refined(centers: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
-    """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR: first on a part, then on all."""
-    step = len(weights) // (FEW * len(centers))
-    if step > 1:
-        part = rows[::step]
-        if isinstance(part, np.ndarray):
-            part = np.ascontiguousarray(part)
-        centers = lloyd(centers, part, weights[::step], _at_least(FEW_TOLERANCE, limits))[0]
-    return lloyd(centers, rows, weights, _at_least(TOLERANCE, limits))
+def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
+    """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR: first on a part, then on all.
+
+    Several candidates settle on the part, and are judged by another part if there is one.
+    """
+    step = -(-len(weights) // (FEW * len(candidates[0])))
+    if step > 1 or len(candidates) > 1:
+        (part, share), (held, held_share) = _every(rows, weights, 0, step), _every(rows, weights, step - 1, step)
+        tight = _at_least(FEW_TOLERANCE, limits)
+        candidates = [lloyd(centers, part, share, tight)[0] for centers in candidates]
+    if len(candidates) > 1:
+        distances = [weighted(Centers(one).nearest(held, limits.threads)[1], held_share) for one in candidates]
+        candidates = [candidates[int(np.argmin(distances))]]
+    return lloyd(candidates[0], rows, weights, _at_least(TOLERANCE, limits))
+
+
+def _every(rows: Any, weights: np.ndarray, first: int, step: int) -> tuple[Any, np.ndarray]:
+    part = rows[first::step]
+    return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, weights[first::step]
 
 
 def _at_least(tolerance: float, limits: Limits) -> Limits:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.first_party import check_finite
 from sagesmith.algorithms.kmeans.centers import Centers, weighted
 from sagesmith.algorithms.kmeans.lloyd import Limits, refined, trials
 from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample, bytes_of_a_row
@@ -88,10 +87,7 @@ class Training:
         if self.summary is None:
             self._begin(batch, half_life)
         assert self.summary is not None, "begun"
-        seen, before = self.summary.rows, self.summary.ssd
         self.summary.update(batch.features, batch.weight, half_life, self._run.threads)
-        if not np.isfinite(self.summary.ssd - before):
-            check_finite(batch, "channel 'train'", seen)
         if self._sample is not None:
             self._sample.offer(batch.features, batch.weight)
 
@@ -173,7 +169,9 @@ class Training:
         sample = self._united_sample()
         if sample is not None:
             rows, shares = sample.drawn()
-            centers, msd = refined(centers, rows, shares, limits)
+            once = settings["num_epochs"] == 1  # who takes several passes has time for all starts, too
+            candidates = [centers] if once else [one[0] for one in found]
+            centers, msd = refined(candidates, rows, shares, limits)
             run.log("refined on %d of %d rows. Mean Square Distance = %r", len(shares), sample.seen, msd)
         return centers
 
