@@ -5,9 +5,11 @@
 
 1. MovieLens-100k, split ua, one-hot user and item. Read from $SAGESMITH_DATA/ml-100k: `u.data`, `ua.test`; the train
    rows are those of u.data that ua.test has not (some copies of ua.base hold the test rows as well). Shuffled once, the
-   same order for all. Every contestant has its own best settings of a small grid; RMSE after the last epoch with
-   predictions brought into [1, 5]. rows/s: rows of an epoch over the time of one, (long - short run) / epochs between,
-   so that nobody pays for reading or starting. Contestants take turns, each run in a process of its own.
+   same order for all. Every contestant has the settings of its own small grid that are best on a tenth of the train
+   rows, held out while choosing (`--parts choose`: the outcome is in CHOSEN); then it learns from all train rows. RMSE
+   after the last epoch with predictions brought into [1, 5]. rows/s: rows of an epoch over the time of one, (long -
+   short run) / epochs between, so that nobody pays for reading or starting. Contestants take turns, each run in a
+   process of its own.
 2. Threads: our fit with one and two threads where a mini-batch is heavy (rank 64, 40 non-zeros a row).
 3. Growth: 1, 2, 4, 8 times the rows, the non-zeros of a row and the columns: time of two epochs, peak memory.
 
@@ -17,6 +19,7 @@ Peers live in an environment of their own (--peers-python or SAGESMITH_FM_PEERS)
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -33,11 +36,19 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 USERS, ITEMS, RANK = 943, 1682, 8
 PEERS = ("xlearn", "torch", "myfm")
-OURS = {
-    "num_factors": RANK, "predictor_type": "regressor", "mini_batch_size": 100, "bias_wd": 0.0, "linear_lr": 0.002,
-    "factors_lr": 0.002, "linear_wd": 0.0003, "factors_wd": 0.001, "factors_init_sigma": 0.01,
-}  # fmt: skip
-EPOCHS = {"sagesmith": (2, 30), "xlearn": (2, 40), "torch": (1, 17), "myfm": (10, 200)}  # short and long run
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+    "sagesmith": {"rate": (0.001, 0.002, 0.004), "decay": (0.0005, 0.001, 0.002), "epochs": (15, 30, 45)},
+    "xlearn": {"rate": (0.1, 0.2, 0.4), "decay": (0.01, 0.02, 0.04), "epochs": (10, 20, 40)},
+    "torch": {"rate": (0.003, 0.01, 0.03), "decay": (1e-4, 3e-4, 1e-3), "epochs": (10, 20, 30)},
+    "myfm": {"rate": (0,), "decay": (0,), "epochs": (200,)},  # it samples its own variances
+}
+CHOSEN = {
+    "sagesmith": {"rate": 0.002, "decay": 0.001, "epochs": 30},
+    "xlearn": {"rate": 0.1, "decay": 0.02, "epochs": 40},
+    "torch": {"rate": 0.01, "decay": 3e-4, "epochs": 30},
+    "myfm": {"rate": 0, "decay": 0, "epochs": 200},
+}
+SHORT = {"sagesmith": 2, "xlearn": 2, "torch": 1, "myfm": 10}  # epochs of the short run
 
 
 def main() -> None:
@@ -54,6 +65,8 @@ def main() -> None:
         return
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
           f"load average {os.getloadavg()[0]:.1f}, {given.threads} threads")  # fmt: skip
+    if "choose" in given.parts:
+        choose(given.peers_python, given.threads)
     if "movielens" in given.parts:
         movielens(given.peers_python, given.rounds, given.threads)
     if "threads" in given.parts:
@@ -63,26 +76,48 @@ def main() -> None:
 
 
 def movielens(peers: str, rounds: int, threads: int) -> None:
-    folder = Path(os.environ.get("SAGESMITH_DATA", "")) / "ml-100k"
-    if not (folder / "u.data").exists():
-        print(f"MovieLens-100k skipped: no {folder / 'u.data'} (set SAGESMITH_DATA)")
+    content = ratings()
+    if content is None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch, "ratings.npz")
-        np.savez(data, **split(folder))
+        np.savez(data, **content)
         names = ["sagesmith", *(name for name in PEERS if present(peers, name))]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for turn in range(rounds):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                found[name].append(measured(name, peers, data, threads))
-        rows = len(np.load(data)["train"])
-    table(found, rows)
+                found[name].append(measured(name, peers, data, threads, CHOSEN[name]))
+    table(found, len(content["train"]))
+
+
+def choose(peers: str, threads: int) -> None:
+    """Prints the settings of each grid that are best on a tenth of the train rows."""
+    content = ratings()
+    if content is None:
+        return
+    rows = content["train"]
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch, "ratings.npz")
+        np.savez(data, train=rows[len(rows) // 10 :], test=rows[: len(rows) // 10])
+        for name in ["sagesmith", *(name for name in PEERS if present(peers, name))]:
+            tried = [dict(zip(GRIDS[name], values, strict=True)) for values in itertools.product(*GRIDS[name].values())]
+            scores = [measured(name, peers, data, threads, settings)["rmse"] for settings in tried]
+            best = int(np.argmin(scores))
+            print(f"{name}: {tried[best]}, RMSE {scores[best]:.4f} on the rows held out", flush=True)
+
+
+def ratings() -> dict[str, np.ndarray] | None:
+    folder = Path(os.environ.get("SAGESMITH_DATA", "")) / "ml-100k"
+    if (folder / "u.data").exists():
+        return split(folder)
+    print(f"MovieLens-100k skipped: no {folder / 'u.data'} (set SAGESMITH_DATA)")
+    return None
 
 
 def split(folder: Path) -> dict[str, np.ndarray]:
-    ratings, test = (np.loadtxt(folder / name, dtype=np.int64)[:, :3] for name in ("u.data", "ua.test"))
+    rated, test = (np.loadtxt(folder / name, dtype=np.int64)[:, :3] for name in ("u.data", "ua.test"))
     held = {(user, item) for user, item, _ in test.tolist()}
-    train = np.array([row for row in ratings.tolist() if (row[0], row[1]) not in held])
+    train = np.array([row for row in rated.tolist() if (row[0], row[1]) not in held])
     return {"train": train[np.random.default_rng(0).permutation(len(train))], "test": test}
 
 
@@ -101,10 +136,10 @@ def quiet(threads: int) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "USER": "bench"}
 
 
-def measured(name: str, peers: str, data: Path, threads: int) -> dict[str, float]:
+def measured(name: str, peers: str, data: Path, threads: int, settings: dict[str, float]) -> dict[str, float]:
     """One contestant in a process of its own."""
-    short, long = EPOCHS[name]
-    arguments = [str(data), str(threads), str(short), str(long)]
+    rate, decay, epochs = (str(settings[key]) for key in ("rate", "decay", "epochs"))
+    arguments = [str(data), str(threads), str(SHORT[name]), epochs, rate, decay]
     if name == "sagesmith":
         command = [sys.executable, __file__, "--one", "movielens", *arguments]
     else:
@@ -122,7 +157,7 @@ def table(found: dict[str, list[dict[str, float]]], rows: int) -> None:
     for name, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         print(
-            f"| {name} | {middle['rmse']:.4f} | {EPOCHS[name][1]} "
+            f"| {name} | {middle['rmse']:.4f} | {CHOSEN[name]['epochs']} "
             f"| {rows / middle['epoch'] / 1e6:.2f} | {rows / middle['epoch_processor'] / 1e6:.2f} "
             f"| {middle['fit']:.3f} | {middle['memory']:.0f} |"
         )
@@ -140,7 +175,7 @@ def one(what: str, *arguments: str) -> dict[str, float]:
     return {**result, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def ours(data: str, threads: str, short: str, long: str) -> dict[str, float]:
+def ours(data: str, threads: str, short: str, long: str, rate: str, decay: str) -> dict[str, float]:
     from scipy import sparse
 
     from sagesmith.algorithms import FactorizationMachines
@@ -155,7 +190,10 @@ def ours(data: str, threads: str, short: str, long: str) -> dict[str, float]:
 
     X, X_test = rows(content["train"]), rows(content["test"])
     y, y_test = (content[name][:, 2].astype(np.float32) for name in ("train", "test"))
-    model = FactorizationMachines(**OURS)
+    model = FactorizationMachines(
+        num_factors=RANK, predictor_type="regressor", mini_batch_size=100, bias_wd=0.0, factors_init_sigma=0.01,
+        linear_lr=float(rate), factors_lr=float(rate), linear_wd=0.3 * float(decay), factors_wd=float(decay),
+    )  # fmt: skip
     timings = {}
     for epochs in (int(short), int(short), int(long)):  # the first to load the compiled code
         begun, used = time.perf_counter(), time.process_time()

@@ -1,8 +1,6 @@
 """One peer of factorization_machines.py on MovieLens-100k, run with the peers' interpreter; prints JSON.
 
-python benchmarks/factorization_machines_peers.py xlearn|torch|myfm ratings.npz THREADS SHORT LONG
-
-Settings are the best of a small grid for each on the same split; see docs/benchmarks/factorization-machines.md.
+python benchmarks/factorization_machines_peers.py xlearn|torch|myfm ratings.npz THREADS SHORT LONG RATE DECAY
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ USERS, ITEMS, RANK = 943, 1682, 8
 Fit = Callable[[int], np.ndarray]  # epochs → predictions of the test rows
 
 
-def main(name: str, data: str, threads: int, short: int, long: int) -> None:
+def main(name: str, data: str, threads: int, short: int, long: int, rate: float, decay: float) -> None:
     content = np.load(data)
     train, test = content["train"], content["test"]
-    fit = {"xlearn": xlearn, "torch": torch_adam, "myfm": myfm}[name](train, test, threads)
+    fit = {"xlearn": xlearn, "torch": torch_adam, "myfm": myfm}[name](train, test, threads, rate, decay)
     timings = {}
     predicted = np.empty(0)
     for epochs in (short, short, long):
@@ -44,7 +42,7 @@ def keys(ratings: np.ndarray) -> np.ndarray:
     return np.stack([ratings[:, 0] - 1, USERS + ratings[:, 1] - 1], axis=1)
 
 
-def xlearn(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
+def xlearn(train: np.ndarray, test: np.ndarray, threads: int, rate: float, decay: float) -> Fit:
     """Hogwild AdaGrad on its own binary copy of a libsvm file."""
     import xlearn
 
@@ -57,7 +55,7 @@ def xlearn(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
             model = xlearn.create_fm()
             model.setTrain("train.svm")
             model.disableEarlyStop()
-            settings = {"task": "reg", "lr": 0.1, "lambda": 0.02, "k": RANK, "opt": "adagrad", "nthread": threads}
+            settings = {"task": "reg", "lr": rate, "lambda": decay, "k": RANK, "opt": "adagrad", "nthread": threads}
             model.fit({**settings, "epoch": epochs}, "xlearn.model")
             model.setTest("test.svm")
             model.predict("xlearn.model", "xlearn.out")
@@ -79,7 +77,7 @@ def silence():  # type: ignore[no-untyped-def]
         os.close(nowhere)
 
 
-def torch_adam(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
+def torch_adam(train: np.ndarray, test: np.ndarray, threads: int, rate: float, decay: float) -> Fit:
     """Embeddings, the O(kn) identity, Adam, mini-batches of 1000: what one writes in an afternoon."""
     import torch
 
@@ -93,7 +91,7 @@ def torch_adam(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
         torch.nn.init.normal_(factors.weight, 0, 0.01)
         torch.nn.init.zeros_(linear.weight)
         bias = torch.nn.Parameter(torch.tensor([3.5]))
-        adam = torch.optim.Adam([bias, *factors.parameters(), *linear.parameters()], lr=0.003, weight_decay=1e-4)
+        adam = torch.optim.Adam([bias, *factors.parameters(), *linear.parameters()], lr=rate, weight_decay=decay)
 
         def predict(rows: torch.Tensor) -> torch.Tensor:
             v = factors(rows)
@@ -111,7 +109,7 @@ def torch_adam(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
     return fit
 
 
-def myfm(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
+def myfm(train: np.ndarray, test: np.ndarray, threads: int, rate: float, decay: float) -> Fit:
     """Gibbs sampling: another kind of learning, which averages many models; the far mark."""
     import myfm
     from scipy import sparse
@@ -136,4 +134,4 @@ def myfm(train: np.ndarray, test: np.ndarray, threads: int) -> Fit:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *(int(argument) for argument in sys.argv[3:]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), *map(float, sys.argv[6:]))

@@ -25,6 +25,7 @@ _INTERFACE = frozenset(
         "arrays",
         "base",
         "blas",
+        "checkpoints",
         "declarations",
         "estimator",
         "first_party",

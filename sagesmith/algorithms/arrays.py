@@ -13,16 +13,19 @@ from sagesmith.formats.numbers import all_finite
 def checked_features(X: Any, owner: str, missing: bool = True, values: bool = True) -> Any:
     """`X` as something a Channel takes: frames and sparse matrices as they are, the rest as a 2-d array.
 
-    Without `values`, its form alone is looked at, which takes no time.
+    Without `values`, its form alone is looked at, which takes next to no time.
 
     Raises:
-        ValueError: not two dimensions, no rows, no columns, complex numbers, infinities, or NaN unless `missing`.
+        ValueError: not two dimensions, no rows, no columns, a sparse matrix with indices beyond its shape, complex
+            numbers, infinities, or NaN unless `missing`.
         TypeError: values that are no numbers.
     """
     if getattr(X, "dtype", None) is not None and np.dtype(X.dtype if _is_numpy(X.dtype) else object).kind == "c":
         raise ValueError(f"Complex data not supported\n{X}\n")
     if hasattr(X, "columns") or hasattr(X, "tocsr"):
         _check_shape(X.shape, owner)
+        if hasattr(X, "check_format"):  # scipy takes indices beyond the columns unseen; compiled loops must not
+            X.check_format(full_check=True)
         if values and hasattr(X, "tocsr"):
             _check_finite(X.tocsr().data, owner, missing)
         return X

@@ -36,6 +36,7 @@ class Algorithm(Estimator):
     role: ClassVar[Role] = "other"
     framework: ClassVar[bool] = False  # its image is a framework's (XGBoost): other log lines; takes a user's script
     dimension: ClassVar[str] = ""  # what `#metrics` lines call the algorithm; "" = its name
+    whole_percents: ClassVar[bool] = False  # `#progress_metric` says `6 %`, rounded down, where others say `6.7 %`
     channels: ClassVar[tuple[ChannelSpec, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
     accepts: ClassVar[tuple[str, ...]] = ()  # content types of requests

@@ -68,7 +68,7 @@ class JobRun(Run):
     def progress(self, done: int, total: int, records_per_second: float | None = None) -> None:
         if self._algorithm.framework:
             return
-        self.metric_line(progress_line(self.host, done, total))
+        self.metric_line(progress_line(self.host, done, total, self._algorithm.whole_percents))
         if records_per_second is not None:
             self.metric_line(throughput_line(self.host, records_per_second))
 

@@ -44,9 +44,11 @@ def start_logging(*, framework: bool = False, level: int = logging.INFO) -> None
     logging.captureWarnings(True)
 
 
-def progress_line(host: str, done: int, total: int) -> str:
-    """`#progress_metric: host=algo-1, completed 50.0 % of epochs`."""
+def progress_line(host: str, done: int, total: int, whole: bool = False) -> str:
+    """`#progress_metric: host=algo-1, completed 50.0 % of epochs`; `whole` gives `50 %`, rounded down."""
     percent = 100.0 * done / total if total else 100.0
+    if whole:
+        percent = 100 * done // total if total else 100
     return f"#progress_metric: host={host}, completed {percent!r} % of epochs"
 
 

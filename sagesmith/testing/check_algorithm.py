@@ -176,6 +176,23 @@ def check_kinds_of_arrays(algorithm: type[Algorithm], sample: Sample) -> None:
         _same(predictions(model, form), expected, f"{type(form).__name__} rows")
 
 
+def check_broken_sparse_rows(algorithm: type[Algorithm], sample: Sample) -> None:
+    """A sparse matrix whose indices are negative or beyond its columns is refused, in `fit` and in `predict`."""
+    if not algorithm.takes_sparse:
+        return
+    from scipy import sparse
+
+    model = fitted(algorithm, sample)
+    for index in (-1, sample.X.shape[1]):
+        rows = sparse.csr_matrix(sample.X)
+        rows.indices[3] = index
+        for call in (
+            lambda rows=rows: algorithm(**algorithm.example).fit(rows, sample.y),
+            lambda rows=rows: model.predict(rows),
+        ):
+            assert _error_of(call, ValueError) is not None, f"a sparse matrix with the index {index} was taken"
+
+
 def _frames(X: np.ndarray) -> Iterator[Any]:
     names = [f"c{column}" for column in range(X.shape[1])]
     try:
@@ -389,6 +406,7 @@ CHECKS: tuple[Check, ...] = (
     check_from_strings,
     check_parameters,
     check_kinds_of_arrays,
+    check_broken_sparse_rows,
     check_determinism,
     check_predict_is_pure,
     check_refit_forgets,

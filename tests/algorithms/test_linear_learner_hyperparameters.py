@@ -190,7 +190,8 @@ def test_the_log_reads_as_sagemakers() -> None:
 
 
 def test_every_metric_is_found_in_some_log() -> None:
-    lines = [progress_line("algo-1", 1, 15), throughput_line("algo-1", 1000.0)]
+    lines = [progress_line("algo-1", 1, 15, LinearLearner.whole_percents), throughput_line("algo-1", 1000.0)]
+    assert lines[0] == "#progress_metric: host=algo-1, completed 6 % of epochs", "as SageMaker's log has it"
     for task in (BINARY, REGRESSOR, MULTICLASS):
         run, (X, y) = RecordingRun(), rows(task)
         LinearLearner(**BASE | {"predictor_type": task}).fit(X, y, run=run, validation=(X, y), test=(X, y))

@@ -100,7 +100,7 @@ def test_every_optimizer_reaches_the_penalised_optimum(optimizer: str, cancer: A
     for _ in range(2500):
         z, one = rows @ weights, np.ones(len(X), np.float32)
         losses.gradient(losses.LOSSES["logistic"], 0, z, y, one, np.ones(2, np.float32), np.zeros(2))
-        engine.step(weights, rows.T @ z, np.arange(9), len(X))
+        engine.step(rows.T @ z, np.arange(9), len(X))
 
     def objective(parts: np.ndarray) -> float:
         w, b = parts[:8] - parts[8:16], parts[16]
@@ -113,53 +113,80 @@ def test_every_optimizer_reaches_the_penalised_optimum(optimizer: str, cancer: A
     assert weights[8, 1] == pytest.approx(best[16], abs=2e-3)
 
 
-def test_adult_is_ranked_as_well_as_by_logistic_regression() -> None:
+# At least as good as scikit-learn on four real data sets. A mean loss with weight decay 1 / n is the objective of
+# LogisticRegression with C = 1; a tolerance far below the default lets training go on until nothing is won.
+
+
+def test_adult_is_ranked_at_least_as_well_as_by_logistic_regression() -> None:
     data = Path(__file__).parents[2] / "sagesmith" / "examples_data"
     train, test = (Channel.from_folder(n, data / f"adult-{n}.csv.gz", "text/csv").read() for n in ("train", "test"))
     mean = np.nanmean(train.features, axis=0)
     train, test = (Batch(np.where(np.isnan(b.features), mean, b.features), b.label) for b in (train, test))
-    model = LinearLearner(predictor_type=BINARY, binary_classifier_model_selection_criteria="cross_entropy_loss")
+    model = LinearLearner(
+        predictor_type=BINARY,
+        binary_classifier_model_selection_criteria="cross_entropy_loss",
+        mini_batch_size=200,
+        epochs=40,
+        early_stopping_tolerance=1e-6,
+        wd=1 / len(train),
+        l1=0.0,
+    )
     model.fit(train.features, train.label)
     scaler = StandardScaler().fit(train.features)
     peer = LogisticRegression(max_iter=1000).fit(scaler.transform(train.features), train.label)
     theirs = roc_auc(peer.decision_function(scaler.transform(test.features)), test.label > 0)
-    assert roc_auc(margin(model, test.features)[:, 0], test.label > 0) >= theirs - 1e-4
+    assert roc_auc(margin(model, test.features)[:, 0], test.label > 0) >= theirs
 
 
-def test_breast_cancer_is_told_as_well_as_by_logistic_regression(cancer: Any) -> None:
+def test_breast_cancer_is_told_at_least_as_well_as_by_logistic_regression(cancer: Any) -> None:
     X, y = cancer
-    model = LinearLearner(predictor_type=BINARY, mini_batch_size=50, epochs=30).fit(X[:400], y[:400])
-    scaler = StandardScaler().fit(X[:400])
-    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(X[:400]), y[:400])
-    assert model.score(X[400:], y[400:]) >= peer.score(scaler.transform(X[400:]), y[400:]) - 0.006  # one row
+    mine, theirs = 0, 0
+    for fold in range(5):
+        held = np.arange(len(y)) % 5 == fold
+        model = LinearLearner(
+            predictor_type=BINARY,
+            binary_classifier_model_selection_criteria="cross_entropy_loss",
+            num_models=1,
+            mini_batch_size=50,
+            learning_rate=0.01,
+            epochs=100,
+            early_stopping_tolerance=1e-6,
+            wd=1 / (~held).sum(),
+            l1=0.0,
+        )
+        mine += (model.fit(X[~held], y[~held]).predict(X[held]) == y[held]).sum()
+        scaler = StandardScaler().fit(X[~held])
+        peer = LogisticRegression(max_iter=1000).fit(scaler.transform(X[~held]), y[~held])
+        theirs += (peer.predict(scaler.transform(X[held])) == y[held]).sum()
+    assert mine >= theirs
 
 
-def test_letters_are_read_as_well_as_by_logistic_regression() -> None:
+def test_letters_are_read_at_least_as_well_as_by_logistic_regression() -> None:
     with gzip.open(EXAMPLES / "data" / "letter-recognition.tsv.gz", "rt") as file:
         table = np.array([line.rstrip("\n").split("\t") for line in file][1:])
     X, y = table[:, :-1].astype(np.float32), table[:, -1]
     model = LinearLearner(
-        predictor_type=MULTICLASS, mini_batch_size=100, epochs=40, num_models=4, early_stopping_tolerance=1e-4
+        predictor_type=MULTICLASS, mini_batch_size=200, epochs=40, num_models=4, early_stopping_tolerance=1e-4
     )
     model.fit(X[:16000], y[:16000])
     scaler = StandardScaler().fit(X[:16000])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer = LogisticRegression(max_iter=100, C=10).fit(scaler.transform(X[:16000]), y[:16000])
-    assert model.score(X[16000:], y[16000:]) >= peer.score(scaler.transform(X[16000:]), y[16000:]) - 0.002
+    assert model.score(X[16000:], y[16000:]) >= peer.score(scaler.transform(X[16000:]), y[16000:])
 
 
-def test_diabetes_is_predicted_as_well_as_by_ridge(diabetes: Any) -> None:
+def test_diabetes_is_predicted_at_least_as_well_as_by_ridge(diabetes: Any) -> None:
+    """Five folds; Ridge with the best of its penalties, ours with both kinds of penalty."""
     X, y = diabetes
-    mine, theirs = 0.0, 0.0
+    theirs, mine = dict.fromkeys((1.0, 0.1, 0.01, 0.001), 0.0), 0.0
     for fold in range(5):
         held = np.arange(len(y)) % 5 == fold
-        # wd 0.02 on unit deviations is Ridge's alpha 0.01 on columns of norm 1
-        model = LinearLearner(predictor_type=REGRESSOR, mini_batch_size=50, epochs=60, wd=0.02)
-        model.fit(X[~held], y[~held])
-        mine += ((model.predict(X[held]) - y[held]) ** 2).mean()
-        theirs += ((Ridge(alpha=0.01).fit(X[~held], y[~held]).predict(X[held]) - y[held]) ** 2).mean()
-    assert np.sqrt(mine) <= 1.002 * np.sqrt(theirs)
+        model = LinearLearner(predictor_type=REGRESSOR, mini_batch_size=50, epochs=60, wd=0.02, l1=0.05)
+        mine += ((model.fit(X[~held], y[~held]).predict(X[held]) - y[held]) ** 2).mean()
+        for alpha in theirs:
+            theirs[alpha] += ((Ridge(alpha=alpha).fit(X[~held], y[~held]).predict(X[held]) - y[held]) ** 2).mean()
+    assert mine <= min(theirs.values())
 
 
 def test_means_far_above_the_deviations_do_no_harm() -> None:

@@ -8,8 +8,8 @@ criterion. Here the models lie side by side in one matrix, so that a batch costs
 
 Followed to the letter: hyperparameters, channels, log lines and metrics, answers; an epoch's objective is model 0's.
 Ours, where SageMaker is silent: the grid (grid.py), L1 as a proximal step, lazy updates of wide sparse data, the
-artifact (arrays `weight`, `bias`, `threshold` for raw input in place of MXNet's files).
-Left out: checkpoints (a stopped job leaves its best model), GPUs.
+artifact (arrays `weight`, `bias`, `threshold` for raw input in place of MXNet's files), the form of checkpoints.
+Left out: GPUs.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class LinearLearner(FirstParty):
     )
     metrics = metrics.definitions()
     distributed = True
+    whole_percents = True
     exceptions = {
         "check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches than weighted ones",
         "check_sample_weight_equivalence_on_sparse_data": "repeated rows make other batches than weighted ones",

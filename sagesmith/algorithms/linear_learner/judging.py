@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ MOST_OUTPUTS = 16 << 20  # numbers of a batch's outputs
 CALIBRATED = 10_000_000  # num_calibration_samples `auto`
 
 
+Result = TypeVar("Result")
+
+
 @dataclass
 class Judged:
     """After an epoch: (models,) validation losses, the best model, and its criterion (the more, the better)."""
@@ -33,6 +36,15 @@ class Judged:
     losses: np.ndarray
     model: int
     value: float
+
+
+@dataclass
+class Scored:
+    """A lane's part of a channel's scores: the tally's sums with both losses, and what an AUC needs."""
+
+    sums: np.ndarray
+    margins: list[np.ndarray]
+    labels: list[np.ndarray]
 
 
 class Judge:
@@ -53,7 +65,7 @@ class Judge:
 
     def epoch(self, network: Network) -> Judged:
         """Judges all models."""
-        lost, total = self._losses(network, np.full(network.models, self.plan.judged_up, np.float32))
+        lost, total = self._losses(network)
         mean = lost / max(total, 1e-300)
         finite = np.isfinite(mean)
         if self._sample is None:
@@ -93,13 +105,34 @@ class Judge:
 
     def scores(self, rows: Rows, weights: np.ndarray, threshold: float, *, sharded: bool, full: bool) -> list[Score]:
         """The chosen model's metrics on a channel; `full`: with those that SageMaker has for held-out rows only."""
-        plan, alone = self.plan, self._alone(weights)
+        plan, wants_auc = self.plan, full and self.plan.loss.predictor == BINARY
+
+        def lane(batches: Iterator[Batch]) -> Scored:
+            return self._scored(self._alone(weights), batches, threshold, wants_auc)
+
+        found = self._dealt(rows, self._alone(weights), lane)
+        sums = np.sum([each.sums for each in found], axis=0)
+        if sharded:
+            sums = self._gang.added(sums)
         tally = Tally(plan.loss, plan.settings, plan.outputs)
-        lost, plain = np.zeros(1), np.zeros(1)
-        one, up = np.ones(1, np.float32), np.full(1, plan.judged_up, np.float32)
-        wants_auc = full and plan.loss.predictor == BINARY
+        tally.sums[:] = sums[:-2]
+        total = max(float(tally.sums[0]), 1e-300)
+        objective = float(sums[-2] / total)
+        log_loss = float(sums[-1] / total) if plan.has_class_weights else objective
+        auc = None
+        if wants_auc:
+            auc = self._auc(
+                [m for each in found for m in each.margins], [y for each in found for y in each.labels], sharded
+            )
+        return tally.scored(objective, log_loss if full and plan.loss.name != "hinge_loss" else None, auc)
+
+    def _scored(self, alone: Network, batches: Iterator[Batch], threshold: float, wants_auc: bool) -> Scored:
+        plan = self.plan
+        tally = Tally(plan.loss, plan.settings, plan.outputs)
+        lost, plain, one = np.zeros(1), np.zeros(1), np.ones(1, np.float32)
         margins, labels = [], []
-        for batch, z in self._outputs(alone, rows):
+        for batch in batches:
+            z = alone.outputs_of(batch)
             label, weight, _ = plan.prepared(batch, plain=True)
             score = z * np.float32(plan.scaler.label_scale) + np.float32(plan.scaler.label_shift)
             assert batch.label is not None
@@ -110,16 +143,8 @@ class Judge:
             if plan.has_class_weights:
                 losses.gradient(plan.loss, plan.parameter, z.copy(), label, weight, one, plain)
                 weight = plan.prepared(batch)[1]
-            losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
-        sums = np.concatenate([tally.sums, lost, plain])
-        if sharded:
-            sums = self._gang.added(sums)
-        tally.sums[:] = sums[:-2]
-        total = max(float(tally.sums[0]), 1e-300)
-        objective = float(sums[-2] / total)
-        log_loss = float(sums[-1] / total) if plan.has_class_weights else objective
-        auc = self._auc(margins, labels, sharded) if wants_auc else None
-        return tally.scored(objective, log_loss if full and plan.loss.name != "hinge_loss" else None, auc)
+            losses.gradient(plan.loss, plan.parameter, z, label, weight, alone.up, lost)
+        return Scored(np.concatenate([tally.sums, lost, plain]), margins, labels)
 
     def _auc(self, margins: list[np.ndarray], labels: list[np.ndarray], sharded: bool) -> float:
         margin = np.concatenate([np.empty(0, np.float32), *margins])
@@ -132,33 +157,32 @@ class Judge:
         """The chosen model as a network of its own."""
         return Network(self.plan, weights)
 
-    def _outputs(self, network: Network, rows: Rows) -> Iterator[tuple[Batch, np.ndarray]]:
-        for batch in rows.batches(_at_once(network)):
-            yield batch, network.outputs_of(batch)
-
-    def _losses(self, network: Network, up: np.ndarray) -> tuple[np.ndarray, float]:
+    def _losses(self, network: Network) -> tuple[np.ndarray, float]:
         """(models,) sums of the validation losses, and the weight of the rows."""
-        lanes = LANES if self.held.is_kept else 1
 
-        def lane(number: int) -> np.ndarray:
-            with np.errstate(all="ignore"):  # a thread begins with the default
-                return self._lane(Network(self.plan, network.weights), up, number, lanes)
+        def lane(batches: Iterator[Batch]) -> np.ndarray:
+            own, lost, total = Network(self.plan, network.weights), np.zeros(network.models), 0.0
+            for batch in batches:
+                label, weight, summed = self.plan.prepared(batch)
+                own.lose(batch, label, weight, lost)
+                total += summed
+            return np.append(lost, total)
 
-        with ThreadPoolExecutor(min(self.plan.run.threads, lanes)) as pool:
-            sums = np.sum(list(pool.map(lane, range(lanes))), axis=0)
+        sums = np.sum(self._dealt(self.held, network, lane), axis=0)
         if self._sharded:
             sums = self._gang.added(sums)
         return sums[:-1], float(sums[-1])
 
-    def _lane(self, network: Network, up: np.ndarray, number: int, lanes: int) -> np.ndarray:
-        """The losses and the weight, (models + 1,), of every `lanes`-th batch from `number` on."""
-        plan, lost, total = self.plan, np.zeros(network.models), 0.0
-        for batch in itertools.islice(self.held.batches(_at_once(network)), number, None, lanes):
-            label, weight, summed = plan.prepared(batch)
-            z = network.outputs_of(batch)
-            losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
-            total += summed
-        return np.append(lost, total)
+    def _dealt(self, rows: Rows, network: Network, work: Callable[[Iterator[Batch]], Result]) -> list[Result]:
+        """What `work` makes of every lane's batches; one lane where rows are read anew."""
+        lanes, size = LANES if rows.is_kept else 1, _at_once(network)
+
+        def lane(number: int) -> Result:
+            with np.errstate(all="ignore"):  # a thread begins with the default
+                return work(rows.dealt(size, number, lanes) if rows.is_kept else rows.batches(size))
+
+        with ThreadPoolExecutor(min(self.plan.run.threads, lanes)) as pool:
+            return list(pool.map(lane, range(lanes)))
 
     def _margins(self, network: Network, batches: list[Batch]) -> np.ndarray:
         """(n, models) margins of a binary classifier."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.linear_learner import losses
+from sagesmith.algorithms.linear_learner.optimizers import Optimizer
 from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.formats.batch import Batch
 
@@ -24,11 +25,13 @@ _BLAS_ALONE = 4 << 16  # rows x columns x depth up to which OpenBLAS stays in th
 class Network:
     """Weights of some models, (d + 1, models * outputs), and what they make of a batch."""
 
-    def __init__(self, plan: Plan, weights: np.ndarray) -> None:
+    def __init__(self, plan: Plan, weights: np.ndarray, up: np.ndarray | None = None) -> None:
+        """`up`: (models,) float32, what a positive row counts more; None: as it does where models are compared."""
         self._plan, self.weights = plan, weights
         self.width, self.outputs, self.lazy = plan.width, plan.outputs, plan.lazy
         self.models = weights.shape[1] // plan.outputs
-        self._everything = np.arange(plan.width + 1)
+        self.up = np.full(self.models, plan.judged_up, np.float32) if up is None else up
+        self.everything = np.arange(plan.width + 1)
         self._buffers: dict[tuple[str, int], np.ndarray] = {}
         self._summed = np.zeros((0, 0), np.float32)
         self._count = 0
@@ -38,24 +41,69 @@ class Network:
         return self._outputs(batch)[0]
 
     def learnt(
-        self, batch: Batch, label: np.ndarray, weight: np.ndarray, up: np.ndarray, lost: np.ndarray
+        self, batch: Batch, label: np.ndarray, weight: np.ndarray, lost: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Gradient (r, models * outputs) summed over the batch, and the rows (r,) of the weights that it is for.
 
         Args:
-            label, weight, up: as `losses.gradient` takes them.
+            label, weight: (n,) float32, as `losses.gradient` takes them.
             lost: (models,) float64, to which the losses are added.
         """
         plan = self._plan
-        if not batch.is_sparse and self.weights.size <= FUSED:
-            return self._fused(batch, label, weight, up, lost), self._everything
+        if self.is_tiled(batch):
+            from sagesmith.algorithms.linear_learner.passes_compiled import fused
+
+            out = self._buffer("gradient", *self.weights.shape)
+            rows = np.ascontiguousarray(batch.features)
+            fused(self._task(), rows, label, weight, self.weights, self._tile(batch), lost, out)
+            return out, self.everything
         z, seen = self._outputs(batch)
-        losses.gradient(plan.loss, plan.parameter, z, label, weight, up, lost)
+        losses.gradient(plan.loss, plan.parameter, z, label, weight, self.up, lost)
         if not isinstance(seen, np.ndarray):
             return self._sparse_gradient(z, *seen)
         out = self._buffer("gradient", *self.weights.shape)
         np.matmul(seen.T, z, out=out)
-        return out, self._everything
+        return out, self.everything
+
+    def steps(
+        self,
+        optimizer: Optimizer,
+        stretch: Batch,
+        label: np.ndarray,
+        weight: np.ndarray,
+        skipped: int,
+        lost: np.ndarray,
+    ) -> None:
+        """A step for every batch of a stretch, the first `skipped` not remembered; the others are as for `learnt`."""
+        from sagesmith.algorithms.linear_learner.passes_compiled import steps
+        from sagesmith.algorithms.linear_learner.sparse_compiled import sparse_steps
+
+        size, task = int(self._plan.settings["mini_batch_size"]), self._task()
+        if not self._count:
+            self._summed = np.zeros((0, 0) if self.lazy else self.weights.shape, np.float32)
+        rules, state, rows = optimizer.rules, optimizer.state, stretch.features
+        if isinstance(rows, np.ndarray):
+            rows, tile = np.ascontiguousarray(rows), self._tile(stretch)
+            count = steps(task, rules, state, rows, label, weight, size, tile, skipped, lost, self._summed)
+        else:
+            csr = (rows.data, rows.indices, rows.indptr)
+            count = sparse_steps(task, rules, state, self.lazy, *csr, label, weight, size, skipped, lost, self._summed)
+        self._count += count
+
+    def lose(self, batch: Batch, label: np.ndarray, weight: np.ndarray, lost: np.ndarray) -> None:
+        """Adds the losses of a batch to (models,) float64."""
+        if self.is_tiled(batch):
+            from sagesmith.algorithms.linear_learner.passes_compiled import losses as added
+
+            rows = np.ascontiguousarray(batch.features)
+            added(self._task(), rows, label, weight, self.weights, self._tile(batch), lost)
+        else:
+            z = self.outputs_of(batch)
+            losses.gradient(self._plan.loss, self._plan.parameter, z, label, weight, self.up, lost)
+
+    def is_tiled(self, batch: Batch) -> bool:
+        """Whether a batch goes through in tiles that stay in the cache, all of it compiled."""
+        return not batch.is_sparse and self.weights.size <= FUSED
 
     def remember(self) -> None:
         """Takes the weights as they are now into the mean that `averaged` gives."""
@@ -73,17 +121,11 @@ class Network:
         """A copy of one model's weights, (d + 1, outputs)."""
         return self.weights[:, model * self.outputs : (model + 1) * self.outputs].copy()
 
-    def _fused(
-        self, batch: Batch, label: np.ndarray, weight: np.ndarray, up: np.ndarray, lost: np.ndarray
-    ) -> np.ndarray:
-        from sagesmith.algorithms.linear_learner.products_compiled import fused
+    def _task(self) -> Any:
+        from sagesmith.algorithms.linear_learner.passes_compiled import Task
 
-        plan, out, tile = self._plan, self._buffer("gradient", *self.weights.shape), self._tile(batch)
-        rows = np.ascontiguousarray(batch.features)
-        scaling = (plan.scaler.shift, plan.scaler.factor)
-        parameter = np.float32(plan.parameter)
-        fused(plan.loss.code, parameter, rows, *scaling, label, weight, up, self.weights, tile, lost, out)
-        return out
+        plan = self._plan
+        return Task(plan.loss.code, np.float32(plan.parameter), plan.scaler.shift, plan.scaler.factor, self.up)
 
     def _tile(self, batch: Batch) -> int:
         """Rows whose product with the weights BLAS makes in the calling thread."""
@@ -107,11 +149,11 @@ class Network:
 
     def _sparse_outputs(self, batch: Batch, z: np.ndarray) -> tuple[np.ndarray, ...]:
         """Scaled entries, their columns among those that occur, where rows start, and which columns these are."""
-        from sagesmith.algorithms.linear_learner.products_compiled import forward
+        from sagesmith.algorithms.linear_learner.sparse_compiled import forward
 
         matrix: Any = batch.features
         values, scaler = matrix.data * self._plan.scaler.factor[matrix.indices], self._plan.scaler
-        columns, keys, weights, constant = self._everything[:-1], matrix.indices, self.weights, self.weights[-1]
+        columns, keys, weights, constant = self.everything[:-1], matrix.indices, self.weights, self.weights[-1]
         if self.lazy:
             columns, keys = np.unique(matrix.indices, return_inverse=True)
             weights = self.weights[columns]
@@ -123,7 +165,7 @@ class Network:
     def _sparse_gradient(
         self, slopes: np.ndarray, values: np.ndarray, keys: np.ndarray, starts: np.ndarray, columns: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        from sagesmith.algorithms.linear_learner.products_compiled import backward
+        from sagesmith.algorithms.linear_learner.sparse_compiled import backward
 
         gradient = np.empty((len(columns) + 1, slopes.shape[1]), np.float32)
         backward(values, keys, starts, slopes, gradient[:-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sagesmith.formats.compiled import compiled, inlined
@@ -10,89 +12,125 @@ ZERO, ONE = np.float32(0), np.float32(1)
 EPSILON = np.float32(1e-8)
 
 
-@inlined
-def shrink(w: np.ndarray, threshold: np.ndarray) -> None:
-    """The proximal step of L1: `w` drawn towards 0 by `threshold`."""
-    for k in range(len(w)):
-        w[k] = max(w[k] - threshold[k], ZERO) + min(w[k] + threshold[k], ZERO)
+class Rules(NamedTuple):
+    """What makes a step of a gradient. Vectors are (models,) float64, but for `l1` and `wd`: (columns,) float32.
+
+    `adaptive`: with `first`, `second` and `own`, the parts of old and new moments: Adam (`adam`, which corrects their
+    beginning), RMSProp (`first` 0) and AdaGrad (`first` 0, `second` and `own` 1). Else sgd, whose momentum is `first`.
+    """
+
+    adaptive: bool
+    adam: bool
+    first: np.float32
+    second: np.float32
+    own: np.float32
+    rate: np.ndarray
+    factor: np.ndarray
+    minimum: np.ndarray
+    every: np.ndarray
+    l1: np.ndarray
+    wd: np.ndarray
+    any_l1: bool
+    bias_rate: np.float32
+    bias_decay: np.float32
+
+
+class State(NamedTuple):
+    """What steps change: weights and moments, (d + 1, columns) float32 (sgd: `square` has no rows); `steps` (1,)."""
+
+    weights: np.ndarray
+    moment: np.ndarray
+    square: np.ndarray
+    steps: np.ndarray
+
+
+@compiled
+def decayed(rules: Rules, steps: int, rates: np.ndarray) -> None:
+    """Puts the learning rates after so many steps into (models,) float64."""
+    for model in range(len(rates)):
+        rate = rules.rate[model]
+        if rules.factor[model] < 1:
+            reduced = rate * rules.factor[model] ** np.floor(steps / rules.every[model])
+            rate = max(reduced, min(rules.minimum[model], rate))
+        rates[model] = rate
+
+
+@compiled
+def step(rules: Rules, state: State, rows: np.ndarray, gradient: np.ndarray, total: float) -> None:
+    """Moves the weights of `rows` by a gradient (len(rows), columns), a sum over rows of the weight `total`."""
+    width, bias = state.weights.shape[1], state.weights.shape[0] - 1
+    rate, length, threshold = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    _lengths(rules, state.steps[0], rate)
+    state.steps[0] += 1
+    scale = np.float32(1 / total)
+    for at in range(len(rows)):
+        row = rows[at]
+        w, g, m = state.weights[row], gradient[at], state.moment[row]
+        mult, decay = ONE, ONE
+        if row == bias:
+            mult, decay = rules.bias_rate, rules.bias_decay
+        _whole(g, w, rules.wd, scale, decay)
+        if rules.adaptive:
+            _adaptive(rules, w, g, m, state.square[row], mult, rate, length)
+        else:
+            for k in range(width):
+                m[k] = rules.first * m[k] - mult * rate[k] * g[k]
+            for k in range(width):
+                w[k] += m[k]
+                length[k] = rate[k]
+        if rules.any_l1 and row != bias:
+            for k in range(width):
+                threshold[k] = length[k] * rules.l1[k]
+            _shrink(w, threshold)
 
 
 @inlined
-def whole_gradient(g: np.ndarray, w: np.ndarray, wd: np.ndarray, scale: np.float32, decay: np.float32) -> None:
+def _lengths(rules: Rules, steps: int, out: np.ndarray) -> None:
+    """The step sizes of every column: the learning rates, Adam's with the corrections of its moments."""
+    models = len(rules.rate)
+    rates, outputs = np.empty(models), len(out) // models
+    decayed(rules, steps, rates)
+    correction = 1.0
+    if rules.adam:
+        correction = np.sqrt(1 - float(rules.second) ** (steps + 1)) / (1 - float(rules.first) ** (steps + 1))
+    for model in range(models):
+        for output in range(outputs):
+            out[model * outputs + output] = np.float32(rates[model] * correction)
+
+
+@inlined
+def _whole(g: np.ndarray, w: np.ndarray, wd: np.ndarray, scale: np.float32, decay: np.float32) -> None:
     """Sums over the batch to the mean, with weight decay."""
     for k in range(len(g)):
         g[k] = g[k] * scale + decay * wd[k] * w[k]
 
 
-@compiled
-def sgd(
-    rows: np.ndarray,
-    weights: np.ndarray,
-    gradient: np.ndarray,
-    moment: np.ndarray,
-    momentum: np.float32,
+@inlined
+def _adaptive(
+    rules: Rules,
+    w: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    mult: np.float32,
     rate: np.ndarray,
-    l1: np.ndarray,
-    wd: np.ndarray,
-    bias_rate: np.float32,
-    bias_decay: np.float32,
-    scale: np.float32,
-    any_l1: bool,
+    length: np.ndarray,
 ) -> None:
-    width, bias = weights.shape[1], weights.shape[0] - 1
-    threshold = np.empty(width, np.float32)
-    for at in range(len(rows)):
-        row = rows[at]
-        w, g, m = weights[row], gradient[at], moment[row]
-        mult = bias_rate if row == bias else ONE
-        whole_gradient(g, w, wd, scale, bias_decay if row == bias else ONE)
-        for k in range(width):
-            m[k] = momentum * m[k] - mult * rate[k] * g[k]
-        for k in range(width):
-            w[k] += m[k]
-        if any_l1 and row != bias:
-            for k in range(width):
-                threshold[k] = rate[k] * l1[k]
-            shrink(w, threshold)
+    width = len(w)
+    for k in range(width):
+        m[k] = rules.first * m[k] + (ONE - rules.first) * g[k]
+    for k in range(width):
+        v[k] = rules.second * v[k] + rules.own * g[k] * g[k]
+    for k in range(width):
+        length[k] = mult / (np.sqrt(v[k]) + EPSILON)
+    for k in range(width):
+        length[k] *= rate[k]
+    for k in range(width):
+        w[k] -= length[k] * m[k]
 
 
-@compiled
-def adaptive(
-    rows: np.ndarray,
-    weights: np.ndarray,
-    gradient: np.ndarray,
-    moment: np.ndarray,
-    square: np.ndarray,
-    first: np.float32,
-    second: np.float32,
-    own: np.float32,
-    rate: np.ndarray,
-    l1: np.ndarray,
-    wd: np.ndarray,
-    bias_rate: np.float32,
-    bias_decay: np.float32,
-    scale: np.float32,
-    any_l1: bool,
-) -> None:
-    """Adam, RMSProp (`first` 0) and AdaGrad (`first` 0, `second` and `own` 1); Adam's corrections are in `rate`."""
-    width, bias = weights.shape[1], weights.shape[0] - 1
-    length, threshold = np.empty(width, np.float32), np.empty(width, np.float32)
-    for at in range(len(rows)):
-        row = rows[at]
-        w, g, m, v = weights[row], gradient[at], moment[row], square[row]
-        mult = bias_rate if row == bias else ONE
-        whole_gradient(g, w, wd, scale, bias_decay if row == bias else ONE)
-        for k in range(width):
-            m[k] = first * m[k] + (ONE - first) * g[k]
-        for k in range(width):
-            v[k] = second * v[k] + own * g[k] * g[k]
-        for k in range(width):
-            length[k] = mult / (np.sqrt(v[k]) + EPSILON)
-        for k in range(width):
-            length[k] *= rate[k]
-        for k in range(width):
-            w[k] -= length[k] * m[k]
-        if any_l1 and row != bias:
-            for k in range(width):
-                threshold[k] = length[k] * l1[k]
-            shrink(w, threshold)
+@inlined
+def _shrink(w: np.ndarray, threshold: np.ndarray) -> None:
+    """The proximal step of L1: `w` drawn towards 0 by `threshold`."""
+    for k in range(len(w)):
+        w[k] = max(w[k] - threshold[k], ZERO) + min(w[k] + threshold[k], ZERO)

@@ -1,46 +1,10 @@
-"""Scaling of dense rows, and products of sparse rows with the weights of all models; sparse stays sparse. Compiled."""
+"""Dense rows scaled, and their products with the weights of all models. Compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sagesmith.algorithms.linear_learner.losses_compiled import hinge, logistic, regression, softmax
 from sagesmith.formats.compiled import compiled
-
-HINGE, LOGISTIC, SOFTMAX = 7, 6, 8  # codes of losses
-
-
-@compiled
-def forward(
-    values: np.ndarray, keys: np.ndarray, starts: np.ndarray, weights: np.ndarray, constant: np.ndarray, z: np.ndarray
-) -> None:
-    """z = constant + X weights, (n, k)."""
-    width = z.shape[1]
-    for i in range(z.shape[0]):
-        row = z[i]
-        for k in range(width):
-            row[k] = constant[k]
-        for at in range(starts[i], starts[i + 1]):
-            value = values[at]
-            other = weights[keys[at]]
-            for k in range(width):
-                row[k] += value * other[k]
-
-
-@compiled
-def backward(
-    values: np.ndarray, keys: np.ndarray, starts: np.ndarray, slopes: np.ndarray, gradient: np.ndarray
-) -> None:
-    """gradient = X^T slopes, (d, k)."""
-    width = slopes.shape[1]
-    gradient[:] = 0
-    for i in range(slopes.shape[0]):
-        row = slopes[i]
-        for at in range(starts[i], starts[i + 1]):
-            value = values[at]
-            other = gradient[keys[at]]
-            for k in range(width):
-                other[k] += value * row[k]
 
 
 @compiled
@@ -64,48 +28,3 @@ def outputs(
         count = min(tile, len(features) - first)
         scaled(features[first : first + count], shift, factor, near[:count])
         np.dot(near[:count], weights, z[first : first + count])
-
-
-@compiled
-def fused(
-    code: int,
-    parameter: np.float32,
-    features: np.ndarray,
-    shift: np.ndarray,
-    factor: np.ndarray,
-    y: np.ndarray,
-    weight: np.ndarray,
-    up: np.ndarray,
-    weights: np.ndarray,
-    tile: int,
-    total: np.ndarray,
-    gradient: np.ndarray,
-) -> None:
-    """Scaling, outputs, losses and gradient of a dense batch, `tile` rows at a time, which never leave the cache.
-
-    The products are BLAS's; small ones run in the calling thread, so that blocks of models train side by side.
-    """
-    rows, width = features.shape
-    columns = weights.shape[1]
-    near, z = np.empty((tile, width + 1), np.float32), np.empty((tile, columns), np.float32)
-    part = np.empty((width + 1, columns), np.float32)
-    gradient[:] = 0
-    for first in range(0, rows, tile):
-        count = min(tile, rows - first)
-        x, out = near[:count], z[:count]
-        scaled(features[first : first + count], shift, factor, x)
-        np.dot(x, weights, out)
-        label, each = y[first : first + count], weight[first : first + count]
-        if code == LOGISTIC:
-            logistic(out, label, each, up, total)
-        elif code == HINGE:
-            hinge(parameter, out, label, each, up, total)
-        elif code == SOFTMAX:
-            softmax(out, label, each, total)
-        else:
-            regression(code, parameter, out, label, each, total)
-        np.dot(x.T, out, part)
-        for j in range(width + 1):
-            to, add = gradient[j], part[j]
-            for k in range(columns):
-                to[k] += add[k]

@@ -93,6 +93,13 @@ class Rows:
             return _shuffled(self._kept[0], rows, random)
         return rechunk(self._kept, rows)
 
+    def dealt(self, rows: int, lane: int, lanes: int) -> Iterator[Batch]:
+        """Every `lanes`-th batch of at most `rows` rows from the one numbered `lane` on; of rows in memory."""
+        assert self._kept is not None
+        parts = [(batch, start) for batch in self._kept for start in range(0, len(batch), rows)]
+        for batch, start in parts[lane::lanes]:
+            yield batch.take(slice(start, start + rows))
+
     def spread(self, rows: int) -> Batch | None:
         """At most `rows` rows of the sample, from all over the channel; None without any."""
         if not self.count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 
 class EarlyStopping:
@@ -34,3 +35,12 @@ class EarlyStopping:
     def over(self) -> bool:
         """Whether `patience` epochs on end brought nothing."""
         return self.without >= self._patience
+
+    def state(self) -> dict[str, float]:
+        """For a checkpoint."""
+        return {"best": self.best, "loss": self._loss, "base": self._base, "without": self.without}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Goes on from a checkpoint's state."""
+        self.best, self._loss, self._base = state["best"], state["loss"], state["base"]
+        self.without = int(state["without"])

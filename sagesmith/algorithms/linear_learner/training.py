@@ -15,6 +15,7 @@ import numpy as np
 from sagesmith.algorithms.first_party import report_scores
 from sagesmith.algorithms.linear_learner import grid, losses
 from sagesmith.algorithms.linear_learner.blocks import Blocks
+from sagesmith.algorithms.linear_learner.epochs import Epochs
 from sagesmith.algorithms.linear_learner.hosts import Gang
 from sagesmith.algorithms.linear_learner.judging import Judge
 from sagesmith.algorithms.linear_learner.losses import MULTICLASS, REGRESSOR
@@ -23,7 +24,6 @@ from sagesmith.algorithms.linear_learner.optimizers import LEARNING_RATE
 from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.algorithms.linear_learner.rows import Rows, any_number, class_labels
 from sagesmith.algorithms.linear_learner.scaler import Scaler, log_scaler
-from sagesmith.algorithms.linear_learner.stopping import EarlyStopping
 from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
 
@@ -46,7 +46,7 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
         blocks = _started(plan, rows, gang)
         judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
-        best, chosen = _epochs(plan, blocks, judge)
+        best, chosen = Epochs(plan, blocks, judge).run()
         threshold = judge.threshold(best)
         algorithm.keep(*plan.scaler.folded(best), threshold)
         _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
@@ -93,8 +93,6 @@ def _announce(plan: Plan, count: int, sparse: bool) -> None:
         run.log(line)
     if run.checkpoints is None:
         run.log("Checkpoint loading and saving are disabled.")
-    else:
-        run.log("Checkpoints are configured, but Linear Learner writes none: a stopped job keeps its best model")
 
 
 def _started(plan: Plan, rows: Rows, gang: Gang) -> Blocks:
@@ -105,46 +103,6 @@ def _started(plan: Plan, rows: Rows, gang: Gang) -> Blocks:
     if number < grid.MODELS and settings["num_models"] == "auto":
         plan.run.log("%d models instead of %d: a model has many weights", number, grid.MODELS)
     return Blocks(plan, rows, gang)
-
-
-def _epochs(plan: Plan, blocks: Blocks, judge: Judge) -> tuple[np.ndarray, int]:
-    """The weights of the best model of all epochs, (d + 1, outputs), and its number."""
-    run, settings = plan.run, plan.settings
-    stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
-    best, chosen = np.empty((0, 0)), 0
-    for epoch in range(settings["epochs"]):
-        begun = time.monotonic()
-        passed = blocks.learn(epoch)
-        _log_objective(plan, "train", passed.losses, epoch)
-        mean = blocks.averaged()
-        judged = judge.epoch(mean)
-        _log_objective(plan, "validation", judged.losses, epoch)
-        run.metric_line(
-            f"#early_stopping_criteria_metric: host={run.host}, epoch={epoch}, "
-            f"criteria={judge.criterion}, value={abs(judged.value)}"
-        )
-        if stopping.better(judged.value, float(judged.losses[judged.model])):
-            best, chosen = mean.column(judged.model), judged.model
-            run.log("Epoch %d: Loss improved. Updating best model", epoch)
-            run.log("Saving model for epoch: %d", epoch)
-        else:
-            run.log("Epoch %d: Loss has not improved for %d epochs.", epoch, stopping.without)
-        run.progress(epoch + 1, settings["epochs"], passed.rows / max(1e-9, time.monotonic() - begun))
-        if passed.stopping:
-            break
-        if stopping.over:
-            run.log("Early stop condition met. Stopping training.")
-            break
-    if not np.isfinite(stopping.best):
-        raise DataError("no model has a finite loss: try a smaller learning_rate, or normalize_data")
-    return best, chosen
-
-
-def _log_objective(plan: Plan, channel: str, values: np.ndarray, epoch: int) -> None:
-    """Every model's objective in `#metrics` lines; the quality line is model 0's, as in SageMaker's log."""
-    for model, value in enumerate(values.tolist()):
-        plan.run.metrics("training", {f"{channel}_{plan.loss.objective}": value}, epoch=epoch, model=model)
-    plan.run.quality(f"{channel} {plan.loss.objective}", float(values[0]), epoch=epoch)
 
 
 def _report(

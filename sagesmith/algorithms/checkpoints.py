@@ -1,0 +1,100 @@
+"""checkpoints: named arrays and a JSON document, written so that a process killed at any moment leaves a whole one.
+
+A checkpoint is one file, `<algorithm>-checkpoint.<number>.npz`: data, never a pickle. SageMaker's uploader marks files
+by `.sagemaker-uploading` and `.sagemaker-uploaded` and leaves those alone whose names end in `.sagemaker-ignore`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sagesmith.algorithms.run import Run
+
+KEEP = 2  # the newest, and one before it in case the newest did not get through
+_FACTS = "facts"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run had reached: `number` epochs (or checks), with arrays by name and facts as JSON."""
+
+    number: int
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run; does nothing where checkpointing is not configured, or on other hosts than the first.
+
+    Args:
+        settings: the hyperparameters; a checkpoint of a run with others is left aside.
+    """
+
+    def __init__(self, run: Run, algorithm: str, settings: Mapping[str, Any]) -> None:
+        self._run, self._folder = run, run.checkpoints
+        self._settings = json.loads(json.dumps(dict(settings)))
+        self._name = f"{algorithm}-checkpoint"
+        self._pattern = re.compile(rf"^{re.escape(self._name)}\.([0-9]+)\.npz$")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether `write` writes: gathering the arrays can be spared otherwise."""
+        return self._folder is not None and self._run.is_master
+
+    def write(self, number: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None) -> None:
+        """Keeps what is reached after `number` epochs, and removes all but the newest two."""
+        if self._folder is None or not self._run.is_master:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._name}.{number}.npz"
+        partial = path.with_name(f"{path.name}.sagemaker-ignore")
+        document = json.dumps({"settings": self._settings, "facts": dict(facts or {})}).encode()
+        content: Any = {_FACTS: np.frombuffer(document, np.uint8)} | {f"array/{k}": v for k, v in arrays.items()}
+        with partial.open("wb") as file:
+            np.savez(file, **content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        for old in self._numbers()[:-KEEP]:
+            self._remove(self._folder / f"{self._name}.{old}.npz")
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that can be read and has the same hyperparameters; what is left aside is logged."""
+        for number in reversed(self._numbers()):
+            assert self._folder is not None
+            path = self._folder / f"{self._name}.{number}.npz"
+            try:
+                return self._read(path, number)
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                self._run.log("Checkpoint %s left aside: %s", path.name, error)
+        return None
+
+    def _read(self, path: Path, number: int) -> Checkpoint:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            document = json.loads(archive[_FACTS].tobytes())
+            if document["settings"] != self._settings:
+                raise ValueError("it was written with other hyperparameters")
+            arrays = {k.removeprefix("array/"): archive[k] for k in archive.files if k != _FACTS}
+        self._run.log("Checkpoint loaded from %s", path)
+        return Checkpoint(number, arrays, document["facts"])
+
+    def _numbers(self) -> list[int]:
+        if self._folder is None or not self._folder.is_dir():
+            return []
+        matches = (self._pattern.match(path.name) for path in self._folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _remove(self, path: Path) -> None:
+        if path.with_name(f"{path.name}.sagemaker-uploading").exists():
+            return
+        path.with_name(f"{path.name}.sagemaker-uploaded").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""The epochs: each learnt, judged, told in the log and left as a checkpoint, until there are enough of them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from sagesmith.algorithms.linear_learner.blocks import Blocks
+from sagesmith.algorithms.linear_learner.checkpoints import Checkpoints
+from sagesmith.algorithms.linear_learner.judging import Judge
+from sagesmith.algorithms.linear_learner.plan import Plan
+from sagesmith.algorithms.linear_learner.stopping import EarlyStopping
+from sagesmith.formats.errors import DataError
+
+
+class Epochs:
+    """All epochs of a job, from the beginning or from the newest checkpoint on."""
+
+    def __init__(self, plan: Plan, blocks: Blocks, judge: Judge) -> None:
+        settings = plan.settings
+        self._plan, self._blocks, self._judge = plan, blocks, judge
+        self._stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
+        self._best, self._chosen = np.empty((0, 0), np.float32), 0
+        self._checkpoints = Checkpoints(plan.run, settings, plan.width)
+
+    def run(self) -> tuple[np.ndarray, int]:
+        """The weights of the best model of all epochs, (d + 1, outputs), and its number.
+
+        Raises:
+            DataError: no model has a finite loss.
+        """
+        run, epochs = self._plan.run, self._plan.settings["epochs"]
+        for epoch in range(self._resumed(), epochs):
+            if self._stopping.over:
+                run.log("Early stop condition met. Stopping training.")
+                break
+            if self._epoch(epoch):
+                break
+        if not np.isfinite(self._stopping.best):
+            raise DataError("no model has a finite loss: try a smaller learning_rate, or normalize_data")
+        return self._best, self._chosen
+
+    def _epoch(self, epoch: int) -> bool:
+        """One epoch; whether the job is to stop."""
+        run, begun = self._plan.run, time.monotonic()
+        passed = self._blocks.learn(epoch)
+        self._log_objective("train", passed.losses, epoch)
+        mean = self._blocks.averaged()
+        judged = self._judge.epoch(mean)
+        self._log_objective("validation", judged.losses, epoch)
+        run.metric_line(
+            f"#early_stopping_criteria_metric: host={run.host}, epoch={epoch}, "
+            f"criteria={self._judge.criterion}, value={abs(judged.value)}"
+        )
+        if self._stopping.better(judged.value, float(judged.losses[judged.model])):
+            self._best, self._chosen = mean.column(judged.model), judged.model
+            run.log("Epoch %d: Loss improved. Updating best model", epoch)
+            run.log("Saving model for epoch: %d", epoch)
+        else:
+            run.log("Epoch %d: Loss has not improved for %d epochs.", epoch, self._stopping.without)
+        if not passed.stopping:  # an epoch broken off is made anew
+            self._keep(epoch)
+        run.progress(epoch + 1, self._plan.settings["epochs"], passed.rows / max(1e-9, time.monotonic() - begun))
+        return passed.stopping
+
+    def _log_objective(self, channel: str, values: np.ndarray, epoch: int) -> None:
+        """Every model's objective in `#metrics` lines; the quality line is model 0's, as in SageMaker's log."""
+        run, name = self._plan.run, f"{channel}_{self._plan.loss.objective}"
+        for model, value in enumerate(values.tolist()):
+            run.metrics("training", {name: value}, epoch=epoch, model=model)
+        run.quality(f"{channel} {self._plan.loss.objective}", float(values[0]), epoch=epoch)
+
+    def _keep(self, epoch: int) -> None:
+        facts = {"epoch": epoch, "chosen": self._chosen, "stopping": self._stopping.state()}
+        self._checkpoints.write(epoch, self._blocks.state() | {"best": self._best}, facts)
+
+    def _resumed(self) -> int:
+        """Takes up the newest checkpoint; the first epoch to make."""
+        found = self._checkpoints.newest()
+        if found is None:
+            return 0
+        epoch, arrays, facts = found
+        self._blocks.restore(arrays)
+        self._stopping.restore(facts["stopping"])
+        self._best, self._chosen = arrays["best"], int(facts["chosen"])
+        epochs = self._plan.settings["epochs"]
+        self._plan.run.log("Resuming from checkpoint %d: %d epochs remain", epoch, max(0, epochs - epoch - 1))
+        return epoch + 1

@@ -1,0 +1,310 @@
+"""nets: what the torch algorithms share besides their idea: device and hosts, optimisers, a step, the best weights.
+
+An algorithm writes its network and its own loop over epochs; this module is a handful of parts for that loop:
+
+    team = Team(run, seed=0)                                device, threads, the other hosts
+    network = team.copied(Network(...))                     the same start everywhere
+    stepper = Stepper(network, optimizer("adam", network, 0.001), team, clip_value=5.0)
+    for batch in team.rounds(batches):                      as many rounds on every host
+        stepper.step(loss_of(batch), len(batch))            mean gradient over the batches of all hosts
+    best.judge(epoch, loss, network)                        patience and the best weights
+
+Imports torch at once: import this module inside the functions that train or answer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+
+try:
+    import torch
+    import torch.distributed as distributed
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "this algorithm needs PyTorch, which is not installed: pip install 'sagesmith[neural]' (a CPU build is enough)",
+        name=error.name,
+    ) from error
+
+from torch import Tensor, nn
+
+from sagesmith.algorithms.run import Run
+
+_Batch = TypeVar("_Batch")
+OPTIMIZERS = ("sgd", "adam", "adagrad", "adadelta", "rmsprop")
+GANG_TIMEOUT = timedelta(minutes=30)  # a host may take this long over one batch before the others give it up
+
+
+class Team:
+    """Where a network trains: the device and threads of this host, and the other hosts of the gang.
+
+    Hosts meet through torch.distributed: gloo, or NCCL where every host trains on a GPU. A host uses one GPU; that
+    more are there is logged.
+
+    Raises:
+        RuntimeError: the other hosts cannot be reached.
+    """
+
+    def __init__(self, run: Run, seed: int | None = None) -> None:
+        self.run = run
+        torch.set_num_threads(max(1, run.threads))
+        if seed is not None:
+            torch.manual_seed(seed)
+        self.device = torch.device("cuda", 0) if run.gpus and torch.cuda.is_available() else torch.device("cpu")
+        if run.gpus and self.device.type == "cpu":
+            run.log("The host has %d GPU(s), but this build of PyTorch cannot use them; training on the CPU", run.gpus)
+        elif run.gpus > 1:
+            run.log("The host has %d GPUs; one of them is used", run.gpus)
+        self.size = len(run.hosts)
+        if self.size > 1:
+            self._join()
+
+    def _join(self) -> None:
+        address = self.run.address
+        if _is_loopback(address):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        kind = "nccl" if self.device.type == "cuda" else "gloo"
+        where = f"tcp://[{address}]:{self.run.port}" if ":" in address else f"tcp://{address}:{self.run.port}"
+        distributed.init_process_group(
+            kind, init_method=where, rank=self.run.rank, world_size=self.size, timeout=GANG_TIMEOUT
+        )
+
+    def close(self) -> None:
+        """Leaves the gang. Call it in a `finally`."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    def copied(self, network: nn.Module) -> Any:
+        """The network on the device, with the first host's weights."""
+        network = network.to(self.device)
+        if self.size > 1:
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, 0)
+        return network
+
+    def total(self, *values: float) -> list[float]:
+        """Each value summed over the hosts."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(sums)
+        return [float(value) for value in sums]
+
+    @property
+    def stopping(self) -> bool:
+        """Whether any host was asked to stop. All hosts must ask at the same point."""
+        return self.total(float(self.run.stopping))[0] > 0
+
+    def rounds(self, batches: Iterable[_Batch]) -> Iterator[_Batch | None]:
+        """The batches of a pass; None where other hosts still have some. A request to stop ends the pass everywhere."""
+        iterator = iter(batches)
+        if self.size == 1:
+            for batch in iterator:
+                yield batch
+                if self.run.stopping:
+                    return
+            return
+        while True:
+            mine = next(iterator, None)
+            having, stopping = self.total(float(mine is not None), float(self.run.stopping))
+            if not having or stopping:
+                return
+            yield mine
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def optimizer(
+    name: str,
+    parameters: nn.Module | Iterable[nn.Parameter],
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+) -> torch.optim.Optimizer:
+    """An optimiser by SageMaker's name, with the constants of MXNet's, which the service's own are.
+
+    `weight_decay` is added to the gradient (L2). MXNet's adadelta has no learning rate: `learning_rate` has no effect
+    with it, as in the service.
+
+    Raises:
+        ValueError: a name that is not among OPTIMIZERS.
+    """
+    given = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
+    weights = [weight for weight in given if weight.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(weights, learning_rate, momentum=momentum, weight_decay=weight_decay)
+    if name == "adam":
+        return torch.optim.Adam(weights, learning_rate, weight_decay=weight_decay, fused=True)
+    if name == "adagrad":
+        return torch.optim.Adagrad(weights, learning_rate, weight_decay=weight_decay, eps=1e-7)
+    if name == "adadelta":
+        return torch.optim.Adadelta(weights, 1.0, rho=0.9, eps=1e-5, weight_decay=weight_decay)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(weights, learning_rate, alpha=0.9, weight_decay=weight_decay)
+    raise ValueError(f"optimizer {name!r}: it must be one of {', '.join(OPTIMIZERS)}")
+
+
+class Stepper:
+    """One step of an optimiser for one batch on every host.
+
+    Args:
+        rescale: factor for every gradient (`rescale_gradient`).
+        clip_value: bound for each component of the gradient; None: none.
+        clip_norm: bound for the norm of the whole gradient; None: none.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        chosen: torch.optim.Optimizer,
+        team: Team,
+        *,
+        rescale: float = 1.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.network, self.optimizer, self.team = network, chosen, team
+        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._rescale, self._clip_value, self._clip_norm = rescale, clip_value, clip_norm
+
+    def step(self, loss: Tensor | None, rows: int) -> None:
+        """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        if self.team.size > 1:
+            self._meet(rows)
+        weights = [weight for weight in self._weights if weight.grad is not None]
+        if self._rescale != 1.0:
+            torch._foreach_mul_([weight.grad for weight in weights if weight.grad is not None], self._rescale)
+        if self._clip_value is not None:
+            nn.utils.clip_grad_value_(weights, self._clip_value)
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(weights, self._clip_norm)
+        self.optimizer.step()
+
+    def _meet(self, rows: int) -> None:
+        """Every gradient becomes the mean over the rows of all hosts: one message with all of them."""
+        parts = [
+            torch.zeros(weight.numel(), device=weight.device) if weight.grad is None else weight.grad.flatten() * rows
+            for weight in self._weights
+        ]
+        message = torch.cat([*parts, torch.tensor([float(rows)], device=self.team.device)])
+        distributed.all_reduce(message)
+        message[:-1] /= message[-1].clamp(min=1.0)
+        at = 0
+        for weight in self._weights:
+            weight.grad = message[at : at + weight.numel()].view_as(weight)
+            at += weight.numel()
+
+
+class Best:
+    """The best weights so far and how long they have been the best.
+
+    Args:
+        patience: judgements in a row without improvement that end training; None: never.
+        better: whether a first value is better than a second; the default wants smaller ones.
+    """
+
+    def __init__(self, patience: int | None = None, better: Callable[[float, float], bool] | None = None) -> None:
+        self.patience = patience
+        self._better = better or (lambda new, old: new < old)
+        self.value: float | None = None
+        self.number: int | None = None
+        self.bad = 0
+        self._weights: dict[str, Tensor] = {}
+
+    def judge(self, number: int, value: float, network: nn.Module) -> bool:
+        """Notes the judgement of epoch (or check) `number`; True if it is the best so far.
+
+        Raises:
+            ValueError: the value is NaN or infinite: training diverged.
+        """
+        if not np.isfinite(value):
+            raise ValueError(
+                f"training diverged: the loss of epoch {number} is {value}; try a smaller learning_rate, or look for "
+                "very large numbers in the data"
+            )
+        if self.value is not None and not self._better(value, self.value):
+            self.bad += 1
+            return False
+        self.value, self.number, self.bad = value, number, 0
+        with torch.no_grad():
+            self._weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        return self.patience is not None and self.bad >= self.patience
+
+    def restore(self, network: nn.Module) -> None:
+        """Gives the network its best weights back, if any were judged."""
+        if self._weights:
+            network.load_state_dict(self._weights)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and facts for a checkpoint."""
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._weights.items()}
+        return arrays, {"value": self.value, "number": self.number, "bad": self.bad}
+
+    def take(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        self.value, self.number, self.bad = facts["value"], facts["number"], facts["bad"]
+
+
+def weights_of(network: nn.Module) -> dict[str, np.ndarray]:
+    """The weights and buffers of a network as arrays by name, on the CPU."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+
+
+def take_weights(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives a network the weights that `weights_of` gave.
+
+    Raises:
+        ValueError: a name is missing or unknown, or a shape differs, by name.
+    """
+    own = network.state_dict()
+    if strange := sorted(set(own) ^ set(arrays)):
+        raise ValueError(f"the weights differ from the network's: {', '.join(strange[:5])}")
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != arrays[name].shape:
+            raise ValueError(f"{name!r} has shape {arrays[name].shape}, the network's has {tuple(tensor.shape)}")
+    network.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in own})
+
+
+def optimizer_state(chosen: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """The moments of an optimiser as arrays named `<parameter>/<moment>`, for a checkpoint."""
+    state: Mapping[int, Mapping[str, Any]] = chosen.state_dict()["state"]
+    return {
+        f"{index}/{name}": torch.as_tensor(value).detach().cpu().numpy()
+        for index, moments in state.items()
+        for name, value in moments.items()
+        if value is not None
+    }
+
+
+def take_optimizer_state(chosen: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives an optimiser over the same parameters the moments that `optimizer_state` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, array in arrays.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = torch.from_numpy(np.array(array))
+    chosen.load_state_dict({"state": state, "param_groups": chosen.state_dict()["param_groups"]})
+
+
+def shuffled(count: int, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """The numbers below `count` in a random order, in parts of `size` (the last may be smaller)."""
+    order = random.permutation(count)
+    for at in range(0, count, size):
+        yield order[at : at + size]

@@ -1,0 +1,192 @@
+"""nets: the same steps on one host and on two, optimisers by name, the best weights, weights as arrays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sagesmith.algorithms import nets
+from sagesmith.container.distributed import _free_port
+from sagesmith.testing.check_algorithm import RecordingRun
+
+GANG = """
+import sys
+import numpy as np
+import torch
+from sagesmith.algorithms import nets
+from sagesmith.algorithms.run import Run
+
+rank, size, port, out = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+run = Run(threads=1)
+run.hosts = tuple(f"algo-{k + 1}" for k in range(size))
+run.host, run.port = run.hosts[rank], port
+random = np.random.default_rng(0)
+X = torch.from_numpy(random.normal(size=(60, 4)).astype(np.float32))
+y = X @ torch.tensor([1.0, -2.0, 0.5, 0.0])
+mine = [rows for rows in torch.arange(60).split(12)]
+# a gang of two: each batch of 12 is shared as 8 and 4, and the second host has nothing of the last one
+shares = mine if size == 1 else [rows[:8] if rank == 0 else rows[8:] for rows in mine]
+if size == 2:
+    shares = [*shares[:4], mine[4]] if rank == 0 else shares[:4]
+team = nets.Team(run, seed=rank)
+torch.manual_seed(0 if rank == 0 else 5)
+network = team.copied(torch.nn.Linear(4, 1))
+stepper = nets.Stepper(network, nets.optimizer("adam", network, 0.05, weight_decay=0.01), team, clip_norm=1.0)
+for _ in range(3):
+    for rows in team.rounds(shares):
+        if rows is None:
+            stepper.step(None, 0)
+        else:
+            stepper.step(((network(X[rows])[:, 0] - y[rows]) ** 2).mean(), len(rows))
+np.savez(out, total=team.total(rank + 1.0), **nets.weights_of(network))
+team.close()
+"""
+
+
+def gang(tmp_path: Path, size: int) -> list[dict[str, np.ndarray]]:
+    port = _free_port("127.0.0.1")
+    files = [tmp_path / f"{size}-{rank}.npz" for rank in range(size)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", GANG, str(rank), str(size), str(port), str(file)],
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        for rank, file in enumerate(files)
+    ]
+    for child in children:
+        _, errors = child.communicate(timeout=120)
+        assert child.returncode == 0, errors.decode()
+    return [dict(np.load(file)) for file in files]
+
+
+def test_two_hosts_take_the_steps_of_one(tmp_path: Path) -> None:
+    alone = gang(tmp_path, 1)[0]
+    first, second = gang(tmp_path, 2)
+    for name in ("weight", "bias"):
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], alone[name], rtol=1e-4, atol=1e-5)
+    assert (alone["total"], first["total"]) == (1.0, 3.0)
+
+
+def descent(name: str, **options: float) -> list[float]:
+    torch.manual_seed(1)
+    network = nn.Linear(3, 1)
+    X, team = torch.randn(64, 3), nets.Team(RecordingRun(), seed=0)
+    target = X.sum(dim=1)
+    chosen = nets.optimizer(name, network, options.pop("learning_rate", 0.05), options.pop("weight_decay", 0.0))
+    stepper = nets.Stepper(network, chosen, team, **options)
+    losses = []
+    for _ in range(40):
+        loss = ((network(X)[:, 0] - target) ** 2).mean()
+        stepper.step(loss, 64)
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("name", nets.OPTIMIZERS)
+def test_every_optimizer_descends(name: str) -> None:
+    losses = descent(name)
+    assert losses[-1] < losses[0]
+
+
+def test_the_learning_rate_counts_save_for_adadelta() -> None:
+    for name in nets.OPTIMIZERS:
+        same = descent(name, learning_rate=0.01)[-1] == descent(name, learning_rate=0.1)[-1]
+        assert same == (name == "adadelta")
+
+
+def test_an_unknown_optimizer_is_named() -> None:
+    with pytest.raises(ValueError, match="'lion': it must be one of sgd, adam"):
+        nets.optimizer("lion", nn.Linear(1, 1), 0.1)
+
+
+@pytest.mark.parametrize("options", [{"clip_value": 1e-4}, {"clip_norm": 1e-4}, {"rescale": 1e-4}])
+def test_a_bounded_gradient_moves_less(options: dict[str, float]) -> None:
+    assert descent("sgd", **options)[-1] > 1.5 * descent("sgd")[-1]
+
+
+def test_a_request_to_stop_ends_the_pass() -> None:
+    class Stopping(RecordingRun):
+        asked = False
+
+        @property
+        def stopping(self) -> bool:
+            return self.asked
+
+    run = Stopping()
+    seen = []
+    for batch in nets.Team(run).rounds(range(10)):
+        seen.append(batch)
+        run.asked = batch == 3
+    assert seen == [0, 1, 2, 3]
+
+
+def test_the_best_weights_come_back_after_patience() -> None:
+    network, best = nn.Linear(2, 1), nets.Best(patience=2)
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.0]):
+        with torch.no_grad():
+            network.weight.fill_(epoch)
+        assert best.judge(epoch, loss, network) == (epoch < 2)
+        assert best.exhausted == (epoch == 3)
+    resumed = nets.Best(patience=2)
+    resumed.take(*best.state())
+    assert (resumed.value, resumed.number, resumed.exhausted) == (1.0, 1, True)
+    resumed.restore(network)
+    assert network.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_divergence_is_said() -> None:
+    with pytest.raises(ValueError, match=r"diverged: the loss of epoch 7 is nan"):
+        nets.Best().judge(7, float("nan"), nn.Linear(1, 1))
+
+
+def test_weights_as_arrays_and_back() -> None:
+    torch.manual_seed(0)
+    network, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    nets.take_weights(other, nets.weights_of(network))
+    assert torch.equal(network.weight, other.weight)
+    arrays = nets.weights_of(network)
+    with pytest.raises(ValueError, match=r"'weight' has shape \(1, 3\), the network's has \(2, 3\)"):
+        nets.take_weights(other, arrays | {"weight": arrays["weight"][:1]})
+    with pytest.raises(ValueError, match="differ from the network's: bias"):
+        nets.take_weights(other, {"weight": arrays["weight"]})
+
+
+def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened() -> None:
+    def steps(network: nn.Module, chosen: torch.optim.Optimizer, count: int) -> None:
+        stepper = nets.Stepper(network, chosen, nets.Team(RecordingRun()))
+        for k in range(count):
+            stepper.step((network(torch.full((4, 3), 1.0 + k)) ** 2).mean(), 4)
+
+    torch.manual_seed(0)
+    network = nn.Linear(3, 1)
+    start = nets.weights_of(network)
+    start = {name: array.copy() for name, array in start.items()}
+    chosen = nets.optimizer("adam", network, 0.1)
+    steps(network, chosen, 3)
+    kept, moments = {k: v.copy() for k, v in nets.weights_of(network).items()}, nets.optimizer_state(chosen)
+    moments = {k: v.copy() for k, v in moments.items()}
+    steps(network, chosen, 3)
+    other = nn.Linear(3, 1)
+    nets.take_weights(other, kept)
+    resumed = nets.optimizer("adam", other, 0.1)
+    nets.take_optimizer_state(resumed, moments)
+    steps(other, resumed, 3)
+    assert not np.allclose(start["weight"], kept["weight"])
+    np.testing.assert_array_equal(nets.weights_of(other)["weight"], nets.weights_of(network)["weight"])
+
+
+def test_shuffled_parts_hold_every_number_once() -> None:
+    parts = list(nets.shuffled(10, 4, np.random.default_rng(0)))
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert sorted(np.concatenate(parts)) == list(range(10))
+    assert np.concatenate(parts).tolist() != list(range(10))
