@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import LEAST_WORK, Centers, add_rows, weighted
-from sagesmith.algorithms.kmeans.seeding import NOTHING, dense, first_centers, greedy
+from sagesmith.algorithms.kmeans.seeding import dense, first_centers
 from sagesmith.algorithms.parallel import each
 
 FEW = 128  # rows for each center on which centers settle first, at an eighth of the cost
 FEW_TOLERANCE, TOLERANCE = 2e-4, 1e-3  # what is gained later on few rows, and on all, is less than what others change
-NEAR = 2048  # points whose distances from each other are kept for all starts: 32 MB
+EXCHANGES = 2  # places tried for each center before Lloyd's algorithm begins
+RACED = 2  # starts that settle on rows: the best of the K points is not always the best of the rows
 PARTS = 8  # of the rows, each with sums of its own: they do not hang on the number of threads
 Found = tuple[np.ndarray, float]
 
@@ -38,39 +39,41 @@ def trials(points: np.ndarray, weights: np.ndarray, k: int, method: str, number:
     Args:
         points: (n, d) float32 with n >= k.
         weights: (n,), positive.
-        method: "random" or "kmeans++".
+        method: "random", or "kmeans++", whose centers are exchanged for better ones before they settle.
     """
-    from sagesmith.algorithms.kmeans import search_compiled as search
+    from sagesmith.algorithms.kmeans.exchange_compiled import exchange
 
-    near = search.between(points) if method == "kmeans++" and len(points) <= NEAR else NOTHING
     alone = replace(limits, threads=1)
 
     def one(trial: int) -> Found:
         random = np.random.default_rng((trial, 1))
-        return lloyd(first_centers(method, points, weights, k, random, greedy(k), near), points, weights, alone)
+        start = first_centers(method, points, weights, k, random)
+        if method == "kmeans++":
+            places = start.astype(np.float32)
+            exchange(places, points, weights, random.uniform(size=EXCHANGES * k))
+            start = places.astype(np.float64)
+        return lloyd(start, points, weights, alone)
 
     return each(one, range(number), limits.threads)
 
 
 def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
-    """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR: first on a part, then on all.
+    """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR.
 
-    Several candidates settle on the part, and are judged by another part if there is one.
+    The first candidates settle on a part of the rows; the one that is nearest to them goes on with all.
     """
-    step = -(-len(weights) // (FEW * len(candidates[0])))
-    if step > 1 or len(candidates) > 1:
-        (part, share), (held, held_share) = _every(rows, weights, 0, step), _every(rows, weights, step - 1, step)
-        tight = _at_least(FEW_TOLERANCE, limits)
-        candidates = [lloyd(centers, part, share, tight)[0] for centers in candidates]
-    if len(candidates) > 1:
-        distances = [weighted(Centers(one).nearest(held, limits.threads)[1], held_share) for one in candidates]
-        candidates = [candidates[int(np.argmin(distances))]]
-    return lloyd(candidates[0], rows, weights, _at_least(TOLERANCE, limits))
+    step, side_by_side = -(-len(weights) // (FEW * len(candidates[0]))), limits.threads <= RACED
+    part, share = rows[::step], weights[::step]
+    if isinstance(part, np.ndarray):
+        part = np.ascontiguousarray(part)
+    tight = replace(_at_least(FEW_TOLERANCE, limits), threads=1 if side_by_side else limits.threads)
 
+    def settle(candidate: np.ndarray) -> Found:
+        return lloyd(candidate, part, share, tight)
 
-def _every(rows: Any, weights: np.ndarray, first: int, step: int) -> tuple[Any, np.ndarray]:
-    part = rows[first::step]
-    return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, weights[first::step]
+    raced = each(settle, candidates[:RACED], limits.threads if side_by_side else 1)
+    best = min(raced, key=lambda found: found[1])[0]
+    return lloyd(best, rows, weights, _at_least(TOLERANCE, limits))
 
 
 def _at_least(tolerance: float, limits: Limits) -> Limits:

@@ -252,66 +252,34 @@ def means(sums: np.ndarray, counts: np.ndarray, points: np.ndarray) -> None:
 
 
 @compiled
-def spread_out(rows: np.ndarray, near: np.ndarray, weights: np.ndarray, chances: np.ndarray, chosen: np.ndarray) -> int:
+def spread_out(rows: np.ndarray, weights: np.ndarray, chances: np.ndarray, chosen: np.ndarray) -> int:
     """k-means++ over dense rows (n, d): fills chosen (k,) int64, and returns how many differ from each other.
 
     Args:
-        near: (n, n) float64, squared distances of the rows; or empty: they are computed as they are needed.
-        chances: (k, candidates), uniform in [0, 1): of each center's candidates the one that lowers the sum most stays.
+        chances: (k,), uniform in [0, 1).
     """
     n = len(weights)
-    squares, lowered, best, totals = np.full(n, np.inf), np.empty(n), np.empty(n), np.empty(n)
+    shares, squares, totals = weights.copy(), np.full(n, np.inf), np.empty(n)
     for number in range(len(chosen)):
         total = 0.0
         for i in range(n):
-            total += weights[i] * (squares[i] if number else 1.0)
+            total += shares[i]
             totals[i] = total
         if not total > 0.0:
             return number
-        least = np.inf
-        for candidate in range(chances.shape[1] if number else 1):
-            one = min(np.searchsorted(totals, chances[number, candidate] * total, side="right"), n - 1)
-            while weights[one] * (squares[one] if number else 1.0) == 0.0:  # where rounding went beyond the last
-                one -= 1
-            _closer(rows, near, one, squares, lowered)
-            left = 0.0
-            for i in range(n):
-                left += weights[i] * lowered[i]
-            if left < least:
-                least, chosen[number] = left, one
-                best, lowered = lowered, best
-        squares, best = best, squares
-    return len(chosen)
-
-
-@compiled
-def _closer(rows: np.ndarray, near: np.ndarray, one: int, squares: np.ndarray, lowered: np.ndarray) -> None:
-    """Fills `lowered` with the smaller of `squares` and the squared distances from row `one`."""
-    for i in range(len(squares)):
-        square = 0.0
-        if len(near):
-            square = near[one, i]
-        else:
+        one = min(np.searchsorted(totals, chances[number] * total, side="right"), n - 1)
+        while shares[one] == 0.0:  # where rounding went beyond the last
+            one -= 1
+        chosen[number] = one
+        for i in range(n):
+            square = 0.0
             for f in range(rows.shape[1]):
                 apart = np.float64(rows[i, f]) - np.float64(rows[one, f])
                 square += apart * apart
-        lowered[i] = min(squares[i], square)
-    lowered[one] = 0.0
-
-
-@compiled
-def between(rows: np.ndarray) -> np.ndarray:
-    """The squared distances of dense rows (n, d) from each other, (n, n) float64."""
-    n, d = rows.shape
-    near = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i):
-            square = 0.0
-            for f in range(d):
-                apart = np.float64(rows[i, f]) - np.float64(rows[j, f])
-                square += apart * apart
-            near[i, j] = near[j, i] = square
-    return near
+            squares[i] = min(squares[i], square)
+            shares[i] = weights[i] * squares[i]
+        shares[one] = squares[one] = 0.0
+    return len(chosen)
 
 
 @compiled

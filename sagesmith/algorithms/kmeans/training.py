@@ -169,8 +169,7 @@ class Training:
         sample = self._united_sample()
         if sample is not None:
             rows, shares = sample.drawn()
-            once = settings["num_epochs"] == 1  # who takes several passes has time for all starts, too
-            candidates = [centers] if once else [one[0] for one in found]
+            candidates = [one[0] for one in sorted(found, key=lambda one: one[1])]
             centers, msd = refined(candidates, rows, shares, limits)
             run.log("refined on %d of %d rows. Mean Square Distance = %r", len(shares), sample.seen, msd)
         return centers
