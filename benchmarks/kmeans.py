@@ -1,7 +1,7 @@
 """k-means against scikit-learn and faiss: time until the clusters are good, rows per second of a pass, growth.
 
     python benchmarks/kmeans.py [--rows 2000000] [--columns 50] [--clusters 100] [--repeats 3] [--plot FILE]
-                                [--parts quality pass growth real]
+                                [--parts quality pass growth real] [--who WORD ...]
 
 1. quality: each contestant clusters the same rows, in turn, each time in a process of its own; seconds, processor
    seconds, peak memory beside the data, and the sum of squared distances (ssd), computed alike for all. Who is not
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--spread", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--parts", nargs="+", default=["quality", "pass", "growth", "real"])
+    parser.add_argument("--who", nargs="+", default=[""], help="words: only contestants whose names have one of them")
     parser.add_argument("--slow", action="store_true", help="KMeans(n_init=10) on the drawn rows too: many minutes")
     parser.add_argument("--plot", type=Path, help="draw growth into this file (needs matplotlib)")
     parser.add_argument("--one", nargs=3, metavar=("NAME", "FILE", "K"), help=argparse.SUPPRESS)
@@ -142,12 +143,13 @@ def main() -> None:
         if "quality" in options.parts:
             listed = [name for name in CONTESTANTS if not name.startswith("pass") and name != "KMeans, n_init 10"]
             listed += ["KMeans, n_init 10"] * options.slow
+            listed = [name for name in listed if any(word in name for word in options.who)]
             quality(f"{options.rows:,} x {options.columns}", file, options.clusters, listed, options.repeats)
         if "pass" in options.parts:
             for k in (options.clusters, 10 * options.clusters):
                 passes(file, options, k)
         if "real" in options.parts:
-            real(file, options.repeats)
+            real(file, options.repeats, options.who)
         if "growth" in options.parts:
             growth(file, options)
 
@@ -212,7 +214,9 @@ def quality(title: str, file: Path, k: int, names: list[str], repeats: int) -> N
                 continue  # once is enough of what takes so long
             runs[name].append(measured(name, file, k))
             ssd[name] = ssd_of(file)
-    best, best_peer = min(ssd.values()), min(value for name, value in ssd.items() if not name.startswith("sagesmith"))
+            print(f"{name}: {runs[name][-1]['seconds']:.3f} s, ssd {ssd[name]:.6g}", flush=True)
+    best = min(ssd.values())
+    best_peer = min((value for name, value in ssd.items() if not name.startswith("sagesmith")), default=best)
     print(f"\n**{title}, k = {k}**, medians of up to {repeats}, load average {os.getloadavg()[0]:.1f}\n")
     print(
         "| | seconds | processor seconds | MB beside the data | ssd over best | over best peer's | within 2% of best |"
@@ -263,7 +267,7 @@ def product_rate(columns: int, k: int) -> float:
     return 2.0 * BATCH * columns * k / statistics.median(times)
 
 
-def real(file: Path, repeats: int) -> None:
+def real(file: Path, repeats: int, who: list[str]) -> None:
     with gzip.open(ROOT / "examples" / "data" / "letter-recognition.tsv.gz", "rt") as lines:
         letters = np.loadtxt(lines, delimiter="\t", skiprows=1, usecols=range(16)).astype(np.float32)
     sets = [("letters, 20,000 x 16", letters, 26)]
@@ -274,7 +278,7 @@ def real(file: Path, repeats: int) -> None:
         sets.append(("MNIST test digits, 10,000 x 784", digits, 10))
     else:
         print("\nMNIST skipped: no mnist/t10k-images-idx3-ubyte.gz below SAGESMITH_DATA (github: kelas/mnist)")
-    names = [name for name in CONTESTANTS if not name.startswith("pass")]
+    names = [name for name in CONTESTANTS if not name.startswith("pass") and any(word in name for word in who)]
     for title, rows, k in sets:
         np.save(file, rows)
         quality(title, file, k, names, repeats)
@@ -288,6 +292,7 @@ def growth(file: Path, options: argparse.Namespace) -> None:
             np.save(file, drawn(rows, columns, options.clusters, options.spread))
             runs = [measured("sagesmith", file, options.clusters) for _ in range(options.repeats)]
             points.append((what, times, rows, columns, median(runs, "seconds"), median(runs, "MB")))
+            print(f"{rows:,} x {columns}: {points[-1][4]:.3f} s", flush=True)
     print(f"\n**Growth, k = {options.clusters}**, load average {os.getloadavg()[0]:.1f}\n")
     print("| | rows | columns | seconds | MB beside the data |\n|---|---|---|---|---|")
     for what, times, rows, columns, seconds, memory in points:

@@ -1,13 +1,15 @@
 """PCA against scikit-learn's PCA and IncrementalPCA and faiss's PCAMatrix: time, quality, memory, growth.
 
-    python benchmarks/pca.py [tall] [wide] [digits] [growth] [--repeats 5] [--who WORD ...] [--picture FILE]
+    python benchmarks/pca.py [tall] [wide] [digits] [sketch] [growth] [--repeats 5] [--who WORD ...] [--picture FILE]
 
 1. tall: 2,000,000 x 50, 10 components. wide: 50,000 x 3,072, 50 components. Arrays in memory, `fit` as a user calls it,
    checks and all; contestants in turn, medians. Quality is the variance that the components keep, as a share of what
    the exact ones keep. Beside them the machine's limits, measured in the same run: reading the bytes once, and the
    multiplications of the scatter matrix at the speed of a large product of matrices.
 2. digits: MNIST's 10,000 test digits from $SAGESMITH_DATA/mnist/t10k-images-idx3-ubyte.gz (github kelas/mnist).
-3. growth: 1, 2, 4, 8 times the rows, then the columns: time and peak memory of whole processes, interpreter included.
+3. sketch: what two sketches of one size keep, on scikit-learn's digits and on MNIST: the rows times random signs, as
+   SageMaker's guide has it, and ours (docs/decisions/0019).
+4. growth: 1, 2, 4, 8 times the rows, then the columns: time and peak memory of whole processes, interpreter included.
 
 The data are drawn with a fixed seed: a spectrum that falls like a power, turned at random, with noise and a mean.
 """
@@ -34,7 +36,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-PARTS = ("tall", "wide", "digits", "growth")
+PARTS = ("tall", "wide", "digits", "sketch", "growth")
 Fit = Callable[[np.ndarray, int], np.ndarray]  # rows, components -> components as columns
 
 
@@ -62,6 +64,8 @@ def main() -> None:
             contest("wide", drawn(50_000 // divisor, 3_072), 50, WIDE, options)
         elif part == "digits":
             digits(options)
+        elif part == "sketch":
+            sketches()
         else:
             growth(options.picture)
 
@@ -143,11 +147,12 @@ def contest(title: str, X: np.ndarray, components: int, names: tuple[str, ...], 
             begun, used = time.perf_counter(), time.process_time()
             v = EVERYONE[name](X, components)
             spent = time.perf_counter() - begun, time.process_time() - used
+            print(f"turn {turn}: {name} {spent[0]:.3f} s, processor {spent[1]:.3f} s", flush=True)
             if turn or spent[0] > 5:  # the first turn warms up
                 times[name].append(spent)
             quality[name] = float((v * (scatter @ v)).sum()) / best
     mine = medians(times["sagesmith regular"])
-    print("| | wall, s | processor, s | variance kept | time against regular |\n|---|---|---|---|---|")
+    print("\n| | wall, s | processor, s | variance kept | time against regular |\n|---|---|---|---|---|")
     for name in names:
         wall, processor = medians(times[name])
         ratio = f"{wall / mine[0]:.2f}x ({processor / mine[1]:.2f}x)"
@@ -189,14 +194,49 @@ def once(call: Callable[[], object]) -> float:
 
 
 def digits(options: Any) -> None:
+    X = mnist()
+    for components in (5, 10, 20, 50) if X is not None else ():
+        contest("digits", X, components, WIDE, options)
+
+
+def mnist() -> np.ndarray | None:
     path = Path(os.environ.get("SAGESMITH_DATA", "")) / "mnist" / "t10k-images-idx3-ubyte.gz"
     if not path.is_file():
-        print(f"\ndigits: skipped, {path} is absent (set SAGESMITH_DATA; the file is in github kelas/mnist)")
-        return
+        print(f"\nMNIST: skipped, {path} is absent (set SAGESMITH_DATA; the file is in github kelas/mnist)")
+        return None
     with gzip.open(path) as file:
-        X = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784).astype(np.float32)
-    for components in (5, 10, 20, 50):
-        contest("digits", X, components, WIDE, options)
+        return np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784).astype(np.float32)
+
+
+def sketches() -> None:
+    """The variance that components from sketches of 2 * components rows keep, least and most over five seeds."""
+    from sklearn.datasets import load_digits
+
+    print("\n| data | components | rows times random signs | ours |\n|---|---|---|---|")
+    for title, X in (("digits", load_digits().data.astype(np.float32)), ("MNIST", mnist())):
+        if X is None:
+            continue
+        X = X - X.mean(axis=0)
+        scatter = exact(X)
+        for components in (10, 20) if title == "digits" else (10, 20, 50):
+            best = float(np.linalg.eigvalsh(scatter)[-components:].sum())
+            kept: list[list[float]] = [[], []]
+            for seed in range(5):
+                for found, v in zip(kept, both_sketches(X, scatter, components, seed), strict=True):
+                    found.append(float((v * (scatter @ v)).sum()) / best)
+            ranges = " | ".join(f"{min(found):.3f} to {max(found):.3f}" for found in kept)
+            print(f"| {title}, {len(X):,} x {X.shape[1]} | {components} | {ranges} |", flush=True)
+
+
+def both_sketches(X: np.ndarray, scatter: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    from sagesmith.algorithms.pca.spectrum import leading_of_sketch
+
+    random = np.random.default_rng(seed)
+    rows = components + max(10, components)
+    signed = random.choice(np.array([-1, 1], np.float32), (rows, len(X))) @ X
+    signs = random.choice([-1.0, 1.0], (X.shape[1], rows))
+    theirs = np.linalg.svd(signed.astype(np.float64), full_matrices=False)[2][:components].T
+    return theirs, leading_of_sketch(signs.T @ scatter, signs, components)[1]
 
 
 def growth(picture: Path | None) -> None:
@@ -227,7 +267,7 @@ def one(who: str, rows: int, columns: int, components: int) -> None:
     import resource
 
     X = drawn(rows, columns)
-    EVERYONE[who](X[:1000], components)  # imports
+    EVERYONE[who](X[: 1 << 17], components)  # imports, for many rows too
     begun, used = time.perf_counter(), time.process_time()
     EVERYONE[who](X, components)
     wall, processor = time.perf_counter() - begun, time.process_time() - used

@@ -2,8 +2,8 @@
 
     python examples/seq2seq_dates.py [--picture dates.png]
 
-"Tuesday, 3 March 1998", "3.3.98" and "03/03/1998" become "1998-03-03". A sentence is a date, its tokens are letters; the
-dates are drawn. The picture shows where the network looks for each letter that it writes.
+"Tuesday, 3 March 1998", "3.3.98" and "03/03/1998" become "1998-03-03". A sentence is a date, its tokens are letters;
+the dates are drawn. The picture shows where the network looks for each letter that it writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def drawn(count: int, seed: int) -> tuple[list[list[str]], list[list[str]]]:
     """Dates from 1970 to 2068 in one of the forms, and in ISO 8601, as lists of letters; a space is written `_`."""
     random = np.random.default_rng(seed)
     days = [date(1970, 1, 1) + timedelta(days=int(day)) for day in random.integers(0, 36_000, count)]
-    written = [day.strftime(FORMS[form]).replace(" ", "_") for day, form in zip(days, random.integers(0, 6, count))]
+    written = [
+        day.strftime(FORMS[form]).replace(" ", "_")
+        for day, form in zip(days, random.integers(0, 6, count), strict=True)
+    ]
     return [list(text) for text in written], [list(day.isoformat()) for day in days]
 
 
@@ -38,7 +41,7 @@ def main() -> None:
     model.fit(*drawn(6000, seed=0), validation=drawn(300, seed=1))
     dates, expected = drawn(300, seed=2)
     said = [text.replace(" ", "") for text in model.predict(dates)]
-    right = np.mean([text == "".join(wanted) for text, wanted in zip(said, expected)])
+    right = np.mean([text == "".join(wanted) for text, wanted in zip(said, expected, strict=True)])
     print(f"{right:.1%} of {len(dates)} dates right, BLEU {model.score(dates, expected):.3f}")
     for number in range(3):
         print(f"{''.join(dates[number]).replace('_', ' '):>28} -> {said[number]}")

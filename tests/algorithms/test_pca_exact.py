@@ -202,6 +202,7 @@ def test_states_join_exactly() -> None:
         part = Moments(15)
         part.add(rows)
         parts.join(Moments.of_bytes(part.to_bytes(), None))
+    whole.settle()
     assert parts.count == whole.count
     np.testing.assert_allclose(parts.products, whole.products, rtol=1e-5, atol=whole.products.max() * 1e-7)
 

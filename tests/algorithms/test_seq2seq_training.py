@@ -108,7 +108,7 @@ def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path: Path) -> None:
     fitted(Recording(tmp_path, stop_after=1))
     run = Recording(tmp_path)
     assert same(fitted(run, learning_rate=0.02), fitted(learning_rate=0.02))
-    assert any("left aside: it was written with other hyperparameters" in line for line in run.lines)
+    assert any("it is of a job with other learning_rate" in line for line in run.lines)
 
 
 def test_a_stopped_run_leaves_its_best_model() -> None:

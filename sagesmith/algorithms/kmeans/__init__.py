@@ -8,8 +8,8 @@ parts, united and clustered again, which is how several hosts join).
     1. K = k * extra_center_factor centers are drawn from the first mini-batch        seeding.py
     2. every mini-batch moves its nearest centers; counts are their weights           summary.py
     3. several hosts: the centers of all are united                                   summary.py
-    4. Lloyd's algorithm with restarts shrinks the weighted centers to k              lloyd.py
-    5. the results race, and the best is refined, on a sample of the rows             sample.py, lloyd.py
+    4. exchanges and Lloyd's algorithm, with restarts, shrink them to k               exchange_compiled.py, lloyd.py
+    5. the best of them are refined on a sample of the rows                           sample.py, lloyd.py
     assignment, in all of them                                                        centers.py
 
 SageMaker is followed in names, defaults, log lines, metrics, answers and file names. Where we differ (see

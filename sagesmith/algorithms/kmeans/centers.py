@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from sagesmith.algorithms.parallel import divided
 
 LEAST_WORK = 1 << 21  # multiplications that are worth waking another thread for (some 20 us)
 ROWS_AT_ONCE = 4096  # in double precision beside the rows themselves
@@ -96,8 +96,7 @@ class Centers:
         from sagesmith.algorithms.kmeans import search_compiled as search
 
         if self._panels is None:
-            wide = -(-len(self) // search.CENTERS)
-            laid = np.zeros((wide, self.width, search.CENTERS), np.float32), np.empty(wide * search.CENTERS, np.float32)
+            laid = search.room(*self.points.shape)
             search.pack(self.points, self.origin, *laid)
             self._panels = laid  # only now: a server asks from several threads
         panels, bias = self._panels
@@ -160,28 +159,3 @@ def weighted(squares: np.ndarray, weights: np.ndarray | None) -> float:
     Not by BLAS, which would wake its threads for it, and add in an order that hangs on their number.
     """
     return float(squares.sum() if weights is None else np.einsum("n,n->", squares, weights))
-
-
-def divided(work: Callable[[int, int], None], size: int, threads: int) -> None:
-    """Calls work(first, last) for parts of 0 to size, one part a thread, this thread's own among them."""
-    parts = min(threads, size)
-    if parts <= 1:
-        work(0, size)
-        return
-    edges = [size * number // parts for number in range(parts + 1)]
-    pool = _pool(threads)
-    others = [pool.submit(work, edges[number], edges[number + 1]) for number in range(1, parts)]
-    work(0, edges[1])
-    for other in others:
-        other.result()
-
-
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that are kept: starting one takes longer than a mini-batch."""
-    key = os.getpid(), threads  # a forked process has the dictionary, but not the threads
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads - 1, "kmeans")
-    return _pools[key]

@@ -1,18 +1,26 @@
-"""Lloyd: weighted k-means on points that fit into memory; shrinks the K centers of a pass to the k of the model."""
+"""Lloyd: weighted k-means on points that fit into memory; shrinks the K centers of a pass to the k of the model.
+
+Between turns only the means' distances from an origin are needed: the squared distance of rows to their means is that
+to the origin less those, so no turn computes it row by row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.kmeans.centers import Centers, add_rows, weighted
-from sagesmith.algorithms.kmeans.seeding import dense, first_centers, greedy
+from sagesmith.algorithms.kmeans.centers import LEAST_WORK, Centers, add_rows, weighted
+from sagesmith.algorithms.kmeans.seeding import dense, first_centers
+from sagesmith.algorithms.parallel import each
 
-RACED = 128  # rows for each center in a race: enough to tell good centers from bad
-RACE_TOLERANCE = 1e-3  # what is gained later, all gain alike
+FEW = 128  # rows for each center on which centers settle first, at an eighth of the cost
+FEW_TOLERANCE, TOLERANCE = 2e-4, 1e-3  # what is gained later on few rows, and on all, is less than what others change
+EXCHANGES = 2  # places tried for each center before Lloyd's algorithm begins
+RACED = 2  # starts that settle on rows: the best of the K points is not always the best of the rows
+PARTS = 8  # of the rows, each with sums of its own: they do not hang on the number of threads
 Found = tuple[np.ndarray, float]
 
 
@@ -25,56 +33,115 @@ class Limits:
     threads: int = 1
 
 
-def trials(
-    points: np.ndarray, weights: np.ndarray, k: int, method: str, number: int, limits: Limits
-) -> Iterator[Found]:
+def trials(points: np.ndarray, weights: np.ndarray, k: int, method: str, number: int, limits: Limits) -> list[Found]:
     """k centers, (k, d) float64, and the mean square distance to them, from each of `number` starts.
 
     Args:
         points: (n, d) float32 with n >= k.
         weights: (n,), positive.
-        method: "random" or "kmeans++".
+        method: "random", or "kmeans++", whose centers are exchanged for better ones before they settle.
     """
-    for trial in range(number):
-        start = first_centers(method, points, weights, k, np.random.default_rng((trial, 1)), greedy(k))
-        yield lloyd(start, points, weights, limits)
+    from sagesmith.algorithms.kmeans.exchange_compiled import exchange
+
+    alone = replace(limits, threads=1)
+
+    def one(trial: int) -> Found:
+        random = np.random.default_rng((trial, 1))
+        start = first_centers(method, points, weights, k, random)
+        if method == "kmeans++":
+            places = start.astype(np.float32)
+            exchange(places, points, weights, random.uniform(size=EXCHANGES * k))
+            start = places.astype(np.float64)
+        return lloyd(start, points, weights, alone)
+
+    return each(one, range(number), limits.threads)
 
 
 def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
-    """The best that Lloyd's algorithm makes of several centers, on weighted rows, (n, d) dense or CSR.
+    """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR.
 
-    They race on a part of the rows, as scikit-learn's starts do on all, and are judged by another part if there is one;
-    only the winner goes on with all.
+    The first candidates settle on a part of the rows; the one that is nearest to them goes on with all.
     """
-    step = -(-len(weights) // (RACED * len(candidates[0])))
-    (part, share), (held, held_share) = _every(rows, weights, 0, step), _every(rows, weights, step - 1, step)
-    race = replace(limits, tolerance=max(limits.tolerance, RACE_TOLERANCE))
-    raced = [lloyd(candidate, part, share, race)[0] for candidate in candidates]
-    distances = [weighted(Centers(centers).nearest(held, limits.threads)[1], held_share) for centers in raced]
-    return lloyd(raced[int(np.argmin(distances))], rows, weights, limits)
+    step, side_by_side = -(-len(weights) // (FEW * len(candidates[0]))), limits.threads <= RACED
+    part, share = rows[::step], weights[::step]
+    if isinstance(part, np.ndarray):
+        part = np.ascontiguousarray(part)
+    tight = replace(_at_least(FEW_TOLERANCE, limits), threads=1 if side_by_side else limits.threads)
+
+    def settle(candidate: np.ndarray) -> Found:
+        return lloyd(candidate, part, share, tight)
+
+    raced = each(settle, candidates[:RACED], limits.threads if side_by_side else 1)
+    best = min(raced, key=lambda found: found[1])[0]
+    return lloyd(best, rows, weights, _at_least(TOLERANCE, limits))
 
 
-def _every(rows: Any, weights: np.ndarray, first: int, step: int) -> tuple[Any, np.ndarray]:
-    part = rows[first::step]
-    return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, weights[first::step]
+def _at_least(tolerance: float, limits: Limits) -> Limits:
+    return replace(limits, tolerance=max(limits.tolerance, tolerance))
 
 
 def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
     """Moves centers to the means of their rows until the mean square distance falls by no more than the tolerance.
 
-    Returns the centers, (k, d) float64, and the mean square distance to them.
+    Returns the centers, (k, d) float64, and the mean square distance of the rows to the means that were last taken.
     """
-    centers, total = Centers(start), float(weights.sum())
+    total = float(weights.sum())
+    if not isinstance(rows, np.ndarray):
+        centers, left = _sparse(start, rows, weights, limits)
+    elif rows.size * len(start) > LEAST_WORK:
+        centers, left = _by_parts(start, rows, weights, limits)
+    else:
+        from sagesmith.algorithms.kmeans import search_compiled as search
+
+        centers, origin = start.copy(), start.mean(axis=0)
+        left = search.lloyd(centers, rows, weights, origin, limits.iterations, limits.tolerance)
+    return centers, left / total
+
+
+def _by_parts(start: np.ndarray, rows: np.ndarray, weights: np.ndarray, limits: Limits) -> Found:
+    """`search_compiled.lloyd`, each turn by several threads."""
+    from sagesmith.algorithms.kmeans import search_compiled as search
+
+    (k, d), edges = start.shape, [len(rows) * number // PARTS for number in range(PARTS + 1)]
+    points, origin = start.copy(), start.mean(axis=0)
+    panels, bias = search.room(k, d)
+    labels, sums, counts = np.full(len(rows), -1, np.int32), np.empty((PARTS, k, d)), np.empty((PARTS, k))
+
+    def gather(number: int) -> bool:
+        part = slice(edges[number], edges[number + 1])
+        sums[number], counts[number] = 0.0, 0.0
+        where = panels, bias, labels[part], sums[number], counts[number]
+        return bool(search.gathered(rows[part], weights[part], *where))
+
+    def square(number: int) -> float:
+        part = slice(edges[number], edges[number + 1])
+        return float(search.about(rows[part], weights[part], origin))
+
+    whole, left = sum(each(square, range(PARTS), limits.threads)), np.inf
+    for _ in range(limits.iterations):
+        search.pack(points, origin, panels, bias)
+        if not any(each(gather, range(PARTS), limits.threads)):
+            break
+        gained = search.settled(points, rows, weights, labels, sums.sum(axis=0), counts.sum(axis=0), origin)
+        before, left = left, whole - gained
+        if before < np.inf and before - left <= limits.tolerance * before:
+            break
+    return points, max(left, 0.0)
+
+
+def _sparse(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
+    """`search_compiled.lloyd` for CSR, which has no product in registers."""
+    centers = Centers(start)
     labels, squares = centers.nearest(rows, limits.threads)
-    msd = weighted(squares, weights) / total
+    left = weighted(squares, weights)
     for _ in range(limits.iterations):
         _move(centers, rows, weights, labels, squares, limits.threads)
-        before, previous = msd, labels
+        before, previous = left, labels
         labels, squares = centers.nearest(rows, limits.threads)
-        msd = weighted(squares, weights) / total
-        if before - msd <= limits.tolerance * before or np.array_equal(labels, previous):
+        left = weighted(squares, weights)
+        if before - left <= limits.tolerance * before or np.array_equal(labels, previous):
             break
-    return centers.points, msd
+    return centers.points, left
 
 
 def _move(

@@ -38,17 +38,29 @@ class Sample:
     def offer(self, features: Any, weights: np.ndarray | None) -> None:
         """Takes rows of (n, d), dense or CSR, with weights (n,) or None, each with its chance."""
         n = int(features.shape[0])
-        with np.errstate(divide="ignore"):
-            weight = np.zeros(n) if weights is None else np.log(weights.astype(np.float64))
         self.seen += n
-        if self._half_life:
-            weight += self.seen * np.log(2.0) / self._half_life
-        keys = np.log(self._random.standard_exponential(n)) - weight
-        kept = np.flatnonzero(keys < self._limit)
+        later = self.seen * np.log(2.0) / self._half_life if self._half_life else 0.0
+        if weights is None:
+            kept, keys = self._among_equals(n, later)
+            weight = np.full(len(kept), later)
+        else:
+            with np.errstate(divide="ignore"):
+                weight = np.log(weights.astype(np.float64)) + later
+            keys = np.log(self._random.standard_exponential(n)) - weight
+            kept = np.flatnonzero(keys < self._limit)
+            keys, weight = keys[kept], weight[kept]
         if len(kept):
-            self._hold(keys[kept], weight[kept], features[kept])
+            self._hold(keys, weight, features if len(kept) == n else features[kept])
         if self._held > 2 * self.size:
             self._shorten()
+
+    def _among_equals(self, n: int, weight: float) -> tuple[np.ndarray, np.ndarray]:
+        """Which of n rows of one weight have keys below the limit, ascending, and those keys; the others get none."""
+        chance = -np.expm1(-np.exp(min(self._limit + weight, 30.0)))
+        number = self._random.binomial(n, chance)
+        kept = np.arange(n) if number == n else np.sort(self._random.choice(n, number, replace=False))
+        clocks = -np.log1p(-chance * self._random.random(number))  # exponential ones, given that they are early
+        return kept, np.log(np.maximum(clocks, np.finfo(float).tiny)) - weight
 
     def _hold(self, keys: np.ndarray, weights: np.ndarray, rows: Any) -> None:
         self._parts.append((keys, weights, rows))
@@ -59,7 +71,7 @@ class Sample:
         if not self._parts:
             return
         keys, weights = (np.concatenate([part[at] for part in self._parts]) for at in (0, 1))
-        rows = join([Batch(part[2]) for part in self._parts]).features
+        rows = _joined([part[2] for part in self._parts])
         if len(keys) > self.size:
             order = np.argpartition(keys, self.size)
             self._limit = min(self._limit, float(keys[order[self.size]]))
@@ -107,6 +119,22 @@ class Sample:
             union.seen += int(part["sample"][1])
             union._limit = min(union._limit, float(part["sample"][2]))
         return union
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The rows below each other; not copied where they lie so already, as slices of one array do."""
+    owner, end = getattr(parts[0], "base", None), None
+    for part in parts:
+        if owner is None or getattr(part, "base", None) is not owner or not part.flags.c_contiguous:
+            break
+        begin = part.__array_interface__["data"][0]
+        if end not in (None, begin):
+            break
+        end = begin + part.nbytes
+    else:
+        rows = sum(map(len, parts))
+        return np.lib.stride_tricks.as_strided(parts[0], (rows, parts[0].shape[1]), writeable=False)
+    return join([Batch(part) for part in parts]).features
 
 
 def bytes_of_a_row(features: Any) -> float:

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from sagesmith.algorithms.kmeans.tile_compiled import CENTERS as CENTERS
 from sagesmith.algorithms.kmeans.tile_compiled import ROWS, best_of_rows
-from sagesmith.formats.compiled import HOW
+from sagesmith.algorithms.lanes import LANES
+from sagesmith.formats.compiled import HOW, inlined
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,12 +30,19 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
+def room(k: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The panels and biases that `pack` fills."""
+    wide = (k + LANES - 1) // LANES
+    return np.zeros((wide, d, LANES), np.float32), np.empty(wide * LANES, np.float32)
+
+
+@compiled
 def pack(points: np.ndarray, origin: np.ndarray, panels: np.ndarray, bias: np.ndarray) -> None:
-    """Lays centers (k, d) out in panels of CENTERS columns, (p, d, CENTERS), and fills bias (p * CENTERS,)."""
+    """Lays centers (k, d) out in panels of LANES columns, (p, d, LANES), and fills bias (p * LANES,)."""
     k, d = points.shape
     bias[:] = -np.inf
     for j in range(k):
-        panel, lane = j // CENTERS, j % CENTERS
+        panel, lane = j // LANES, j % LANES
         half = 0.0
         for f in range(d):
             moved = np.float32(points[j, f] - origin[f])
@@ -59,20 +66,118 @@ def nearest(
     rows: np.ndarray, panels: np.ndarray, bias: np.ndarray, points: np.ndarray, labels: np.ndarray, squares: np.ndarray
 ) -> None:
     """Fills labels (n,) int32 with the nearest center of dense rows (n, d), and squares (n,) with |x - c|^2."""
+    rest, best = np.zeros((ROWS, rows.shape[1]), np.float32), np.empty(ROWS, np.int32)
+    for i in range(0, len(rows), ROWS):
+        few = min(ROWS, len(rows) - i)
+        _best_of(rows[i : i + few], panels, bias, rest, best)
+        for row in range(few):  # while the rows are in the nearest cache
+            labels[i + row] = best[row]
+            squares[i + row] = square_of(rows, i + row, points, best[row])
+
+
+@inlined
+def _best_of(few: np.ndarray, panels: np.ndarray, bias: np.ndarray, rest: np.ndarray, best: np.ndarray) -> None:
+    """`best_of_rows` also for fewer than ROWS rows; `rest` and `best` are to work in."""
+    if len(few) == ROWS:
+        best_of_rows(few, few.shape[1], panels, bias, panels.shape[0], best)
+    else:
+        rest[: len(few)] = few
+        best_of_rows(rest, few.shape[1], panels, bias, panels.shape[0], best)
+
+
+@compiled
+def gathered(
+    rows: np.ndarray, weights: np.ndarray, panels: np.ndarray, bias: np.ndarray, labels: np.ndarray, sums: np.ndarray,
+    counts: np.ndarray,
+) -> bool:  # fmt: skip
+    """The rows to their nearest centers: fills labels (n,), adds to sums (k, d) and counts (k,).
+
+    Returns:
+        Whether a label is another than it was.
+    """
     n, d = rows.shape
-    whole = n // ROWS * ROWS
-    for i in range(0, whole, ROWS):
-        best_of_rows(rows[i:], d, panels, bias, panels.shape[0], labels[i:])
-        for row in range(i, i + ROWS):  # while the rows are in the nearest cache
-            squares[row] = square_of(rows, row, points, labels[row])
-    if whole < n:
-        rest = np.zeros((ROWS, d), np.float32)
-        rest[: n - whole] = rows[whole:]
-        best = np.empty(ROWS, np.int32)
-        best_of_rows(rest, d, panels, bias, panels.shape[0], best)
-        labels[whole:] = best[: n - whole]
-        for row in range(whole, n):
-            squares[row] = square_of(rows, row, points, labels[row])
+    rest, best, changed = np.zeros((ROWS, d), np.float32), np.empty(ROWS, np.int32), False
+    for i in range(0, n, ROWS):
+        few = min(ROWS, n - i)
+        _best_of(rows[i : i + few], panels, bias, rest, best)
+        for row in range(i, i + few):
+            j, weight = best[row - i], weights[row]
+            changed |= labels[row] != j
+            labels[row] = j
+            counts[j] += weight
+            for f in range(d):
+                sums[j, f] += weight * rows[row, f]
+    return changed
+
+
+@compiled
+def about(rows: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> float:
+    """The sum of weight * |x - origin|^2 over dense rows."""
+    total = 0.0
+    for i in range(len(rows)):
+        square = 0.0
+        for f in range(len(origin)):
+            apart = rows[i, f] - origin[f]
+            square += apart * apart
+        total += weights[i] * square
+    return total
+
+
+@compiled
+def settled(
+    points: np.ndarray, rows: np.ndarray, weights: np.ndarray, labels: np.ndarray, sums: np.ndarray,
+    counts: np.ndarray, origin: np.ndarray,
+) -> float:  # fmt: skip
+    """Moves each center to the mean of its rows; one without rows to the row that adds most to the distance.
+
+    Returns:
+        By how much the sum of squared distances to these means is less than that to the origin.
+    """
+    k, d = points.shape
+    empty = 0
+    for j in range(k):
+        empty += counts[j] == 0.0
+    squares = np.empty(len(rows) if empty else 0)
+    for i in range(len(squares)):
+        squares[i] = weights[i] * square_of(rows, i, points, labels[i])
+    gained = 0.0
+    for j in range(k):
+        if counts[j] > 0.0:
+            share, square = 1.0 / counts[j], 0.0
+            for f in range(d):
+                points[j, f] = sums[j, f] * share
+                apart = points[j, f] - origin[f]
+                square += apart * apart
+            gained += counts[j] * square
+        else:
+            farthest = np.argmax(squares)
+            points[j] = rows[farthest]
+            squares[farthest] = -1.0
+    return gained
+
+
+@compiled
+def lloyd(
+    points: np.ndarray, rows: np.ndarray, weights: np.ndarray, origin: np.ndarray, iterations: int, tolerance: float
+) -> float:
+    """Moves centers (k, d) until the squared distance falls by no more than the tolerance; returns its sum.
+
+    The sum is that of the rows to the means of those that were together in the last turn.
+    """
+    k, d = points.shape
+    panels, bias = room(k, d)
+    labels, sums, counts = np.full(len(rows), -1, np.int32), np.empty((k, d)), np.empty(k)
+    whole = about(rows, weights, origin)
+    left = np.inf
+    for _ in range(iterations):
+        pack(points, origin, panels, bias)
+        sums[:], counts[:] = 0.0, 0.0
+        if not gathered(rows, weights, panels, bias, labels, sums, counts):
+            break
+        before, left = left, whole - settled(points, rows, weights, labels, sums, counts, origin)
+        if before < np.inf and before - left <= tolerance * before:
+            break
+    return max(left, 0.0)
 
 
 @compiled
@@ -147,15 +252,34 @@ def means(sums: np.ndarray, counts: np.ndarray, points: np.ndarray) -> None:
 
 
 @compiled
-def closer(rows: np.ndarray, point: np.ndarray, squares: np.ndarray) -> None:
-    """Lowers squares (n,) to the squared distance of rows (n, d) from a point (d,) where that is less."""
-    n, d = rows.shape
-    for i in range(n):
-        square = 0.0
-        for f in range(d):
-            apart = rows[i, f] - point[f]
-            square += apart * apart
-        squares[i] = min(squares[i], square)
+def spread_out(rows: np.ndarray, weights: np.ndarray, chances: np.ndarray, chosen: np.ndarray) -> int:
+    """k-means++ over dense rows (n, d): fills chosen (k,) int64, and returns how many differ from each other.
+
+    Args:
+        chances: (k,), uniform in [0, 1).
+    """
+    n = len(weights)
+    shares, squares, totals = weights.copy(), np.full(n, np.inf), np.empty(n)
+    for number in range(len(chosen)):
+        total = 0.0
+        for i in range(n):
+            total += shares[i]
+            totals[i] = total
+        if not total > 0.0:
+            return number
+        one = min(np.searchsorted(totals, chances[number] * total, side="right"), n - 1)
+        while shares[one] == 0.0:  # where rounding went beyond the last
+            one -= 1
+        chosen[number] = one
+        for i in range(n):
+            square = 0.0
+            for f in range(rows.shape[1]):
+                apart = np.float64(rows[i, f]) - np.float64(rows[one, f])
+                square += apart * apart
+            squares[i] = min(squares[i], square)
+            shares[i] = weights[i] * squares[i]
+        shares[one] = squares[one] = 0.0
+    return len(chosen)
 
 
 @compiled

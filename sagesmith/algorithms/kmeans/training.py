@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import Centers, weighted
-from sagesmith.algorithms.kmeans.lloyd import Found, Limits, refined, trials
+from sagesmith.algorithms.kmeans.lloyd import Limits, refined, trials
 from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample, bytes_of_a_row
 from sagesmith.algorithms.kmeans.seeding import first_centers
 from sagesmith.algorithms.kmeans.summary import Summary
@@ -161,16 +161,16 @@ class Training:
         limits = Limits(settings["local_lloyd_max_iter"], settings["local_lloyd_tol"], run.threads)
         method, number = settings["local_lloyd_init_method"], settings["local_lloyd_num_trials"]
         number = AUTO if number == "auto" else number
-        found: list[Found] = []
-        for one in trials(points[live].astype(np.float32), weights[live], self.k, method, number, limits):
-            run.log("local kmeans attempt #%d. Current mean square distance %f", len(found), one[1])
-            found.append(one)
+        found = trials(points[live].astype(np.float32), weights[live], self.k, method, number, limits)
+        for attempt, one in enumerate(found):
+            run.log("local kmeans attempt #%d. Current mean square distance %f", attempt, one[1])
         centers, msd = min(found, key=lambda one: one[1])
         run.log("finished shrinking process. Mean Square Distance = %r", msd)
         sample = self._united_sample()
         if sample is not None:
             rows, shares = sample.drawn()
-            centers, msd = refined([one[0] for one in found], rows, shares, limits)
+            candidates = [one[0] for one in sorted(found, key=lambda one: one[1])]
+            centers, msd = refined(candidates, rows, shares, limits)
             run.log("refined on %d of %d rows. Mean Square Distance = %r", len(shares), sample.seen, msd)
         return centers
 

@@ -121,9 +121,9 @@ class PCA(Streaming, FirstParty):
             return
         started = time.monotonic()
         state = self._started(batch.width)
-        if not state.count:
+        if not state.seen:
             self._announce(batch)
-        state.add(batch.features)
+        state.add(batch.features, self._run.threads)
         self._seconds["update"] += time.monotonic() - started
 
     def state(self) -> bytes:
@@ -140,9 +140,9 @@ class PCA(Streaming, FirstParty):
 
     def finish(self, run: Run) -> None:
         started, state = time.monotonic(), self._moments
-        if state is None or not state.count:
+        if state is None or not state.seen:
             raise ValueError("channel 'train' holds no rows")
-        components = self.settings["num_components"] or min(state.count, len(state.mean))
+        components = self.settings["num_components"] or min(state.seen, len(state.mean))
         products, self.total_ = state.second_moments(self.settings["subtract_mean"])
         if state.probes is None:
             values, vectors = leading(products, components)

@@ -6,7 +6,11 @@ Data, NeurIPS 2017 (the Nyström approximation).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
+
+from sagesmith.algorithms.blas import single_threaded
 
 SEED = 2020  # of the probes: the same on every host and in every run
 FULL = 256  # columns up to which all eigenvectors are found sooner than some
@@ -22,7 +26,8 @@ def leading(matrix: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     """The `number` largest eigenvalues, ascending, and their eigenvectors as columns, of a symmetric matrix (d, d)."""
     width = len(matrix)
     if width <= FULL or 3 * number > width or not matrix.any():
-        values, vectors = np.linalg.eigh(matrix)
+        with single_threaded() if width <= FULL else nullcontext():  # to wake others takes longer
+            values, vectors = np.linalg.eigh(matrix)
         return values[-number:], vectors[:, -number:]
     if 8 * number < width:
         found = _by_lanczos(matrix, number)
