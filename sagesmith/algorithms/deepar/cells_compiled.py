@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from sagesmith.algorithms.deepar.products_compiled import add_product
+from sagesmith.algorithms.deepar.products_compiled import add_outer, add_product
 from sagesmith.formats.compiled import compiled, inlined
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -85,10 +85,11 @@ def activate(gate, units, begin, end):
                 row[b] = sigmoid(row[b])
 
 
-def _forward(begin, end, gates, recurrent, cells, outputs, squashed, rate, seed):
-    """Gates (T, 4H, B), without their recurrent part, become what they are after it and their nonlinearities.
+def _forward(begin, end, inputs, fixed, weights, recurrent, gates, cells, outputs, squashed, rate, seed):
+    """A layer's outputs (T + 1, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
 
-    `cells` and `outputs` (T + 1, H, B) begin with the states before; `squashed` (T, H, B) is tanh of the fresh cells.
+    weights (D, 4H), recurrent (H, 4H). `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
+    (T, 4H, B) become what the gates are; `squashed` (T, H, B) is tanh of the fresh cells.
     A range is a multiple of 16 columns. Loops are short of arrays, and begin at 0, on purpose: LLVM makes no vector
     code of others.
     """
@@ -96,6 +97,8 @@ def _forward(begin, end, gates, recurrent, cells, outputs, squashed, rate, seed)
     bar, columns = bar_of(rate), end - begin
     for t in range(steps):
         gate = gates[t]
+        gate[:, begin:end] = fixed[:, begin:end]
+        add_product(weights, inputs[t], gate, begin, end)
         add_product(recurrent, outputs[t], gate, begin, end)
         activate(gate, units, begin, end)
         for u in range(units):
@@ -114,16 +117,19 @@ def _forward(begin, end, gates, recurrent, cells, outputs, squashed, rate, seed)
                 shown[b] = output[b] if np.uint32(draw(line, b) >> HIGH) < bar else o[b] * fresh[b]
 
 
-def _backward(begin, end, gates, recurrent_t, cells, squashed, back, carry, slope, rate, seed):
-    """`gates` (T, 4H, B) become the slopes before their nonlinearities; `back` (T, H, B) are those of the outputs.
+def _backward(
+    begin, end, inputs, weights_t, recurrent_t, gates, cells, outputs, squashed, back, rate, seed, of_inputs, of_fixed,
+    of_weights, of_recurrent,
+):  # fmt: skip
+    """The slopes of everything, from those of the outputs, `back` (T, H, B). `gates` are used up.
 
-    `carry` and `slope` (H, B) are room for those of the states.
+    Added to of_fixed (4H, B), of_inputs (T, D, B; with no step: not wanted), of_weights (D, 4H) and of_recurrent
+    (H, 4H), the last two for the columns of this range: each thread has arrays of its own.
     """
     steps, units = squashed.shape[0], squashed.shape[1]
     bar, columns = bar_of(rate), end - begin
     fresh, candidate = np.empty(columns, np.float32), np.empty(columns, np.float32)
-    carry[:, begin:end] = ZERO
-    slope[:, begin:end] = ZERO
+    carry, slope = np.zeros(cells.shape[1:], np.float32), np.zeros(cells.shape[1:], np.float32)
     for t in range(steps - 1, -1, -1):
         gate = gates[t]
         for u in range(units):
@@ -152,6 +158,14 @@ def _backward(begin, end, gates, recurrent_t, cells, squashed, back, carry, slop
                 g[b] = candidate[b] * i[b] * (ONE - g[b] * g[b])
                 i[b] = di
         add_product(recurrent_t, gate, slope, begin, end)
+        if len(of_inputs):
+            add_product(weights_t, gate, of_inputs[t], begin, end)
+        for j in range(4 * units):
+            total, row = of_fixed[j, begin:end], gate[j, begin:end]
+            for b in range(columns):
+                total[b] += row[b]
+    add_outer(inputs, gates, of_weights, begin, end)
+    add_outer(outputs[:-1], gates, of_recurrent, begin, end)
 
 
 forward = compiled(_forward, fastmath=FAST)

@@ -57,7 +57,7 @@ class Weights:
                 raise ValueError(f"array {name!r} has shape {array.shape}, or holds NaN; expected {shape}")
             return array
 
-        inputs = [np.ascontiguousarray(taken(f"layers.{k}.input", 4 * cells, widths[k]).T) for k in range(layers)]
+        inputs = [taken(f"layers.{k}.input", widths[k], 4 * cells) for k in range(layers)]
         recurrent = [taken(f"layers.{k}.recurrent", cells, 4 * cells) for k in range(layers)]
         biases = [taken(f"layers.{k}.bias", 4 * cells) for k in range(layers)]
         return cls(

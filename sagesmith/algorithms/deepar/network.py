@@ -72,7 +72,7 @@ class Lstm(nn.Module):
     def __init__(self, width: int, cells: int, rate: float, workers: Workers) -> None:
         super().__init__()
         bound = cells**-0.5
-        self.input = nn.Parameter(torch.empty(4 * cells, width).uniform_(-bound, bound))
+        self.input = nn.Parameter(torch.empty(width, 4 * cells).uniform_(-bound, bound))
         self.recurrent = nn.Parameter(torch.empty(cells, 4 * cells).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(4 * cells))
         with torch.no_grad():
@@ -80,54 +80,70 @@ class Lstm(nn.Module):
         self.rate, self.workers = rate, workers
 
     def forward(self, sequence: Tensor, fixed: Tensor | None) -> Tensor:
-        begun = self.bias[:, None] if fixed is None else fixed + self.bias[:, None]
-        gates = product(self.input, sequence) + begun
+        bias = self.bias[:, None]
+        begun = bias.expand(-1, sequence.shape[2]) if fixed is None else fixed + bias
         seed = int(torch.randint(0, 1 << 31, (1,)))
-        if gates.device.type == "cpu":
-            return _Unrolled.apply(gates, self.recurrent, self.rate, seed, self.workers)  # type: ignore[no-any-return]
-        return unrolled(gates, self.recurrent, self.rate, seed)
+        given = (sequence, begun, self.input, self.recurrent, self.rate, seed)
+        if sequence.device.type == "cpu":
+            return _Unrolled.apply(*given, self.workers)  # type: ignore[no-any-return,no-untyped-call]
+        return unrolled(*given)
 
 
 class _Unrolled(torch.autograd.Function):
-    """The recurrence in compiled code, forwards and back."""
+    """A layer in compiled code, forwards and back."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, recurrent: Tensor, rate: float, seed: int, workers: Workers) -> Tensor:
-        steps, rows, columns = gates.shape
-        units = rows // 4
-        gates = gates.detach().contiguous()  # they are this function's own: nobody else reads them
-        cells = torch.empty(steps + 1, units, columns)
-        outputs, squashed = torch.empty_like(cells), torch.empty(steps, units, columns)
+    def forward(
+        ctx: Any, sequence: Tensor, fixed: Tensor, weights: Tensor, recurrent: Tensor, rate: float, seed: int,
+        workers: Workers,
+    ) -> Tensor:  # fmt: skip
+        (steps, _, columns), units = sequence.shape, len(recurrent)
+        gates = torch.empty(steps, 4 * units, columns)
+        cells, squashed = torch.empty(steps + 1, units, columns), torch.empty(steps, units, columns)
+        outputs = torch.empty_like(cells)
         cells[0], outputs[0] = 0.0, 0.0
-        arrays = [tensor.detach().numpy() for tensor in (gates, recurrent, cells, outputs, squashed)]
-        workers.columns(code.forward, columns, *arrays, rate, np.uint32(seed))
-        ctx.kept = gates, recurrent.detach(), cells, outputs, squashed, rate, seed, workers
+        given = [tensor.detach().contiguous() for tensor in (sequence, fixed, weights, recurrent)]
+        room = [gates, cells, outputs, squashed]
+        workers.columns(code.forward, columns, *(x.numpy() for x in (*given, *room)), rate, np.uint32(seed))
+        ctx.kept = given, room, rate, seed, workers
         return outputs[1:]
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        gates, recurrent, cells, outputs, squashed, rate, seed, workers = ctx.kept
+        (sequence, fixed, weights, recurrent), room, rate, seed, workers = ctx.kept
         ctx.kept = None
-        steps, units, columns = squashed.shape
-        room = [torch.empty(units, columns) for _ in range(2)]
-        turned = recurrent.t().contiguous()
-        arrays = [tensor.numpy() for tensor in (gates, turned, cells, squashed, slopes[0].contiguous(), *room)]
-        workers.columns(code.backward, columns, *arrays, rate, np.uint32(seed))
-        of_recurrent = torch.bmm(outputs[:-1], gates.transpose(1, 2)).sum(0)
-        return gates, of_recurrent, None, None, None
+        wanted = ctx.needs_input_grad[0]
+        of_sequence = torch.zeros_like(sequence) if wanted else torch.empty(0, *sequence.shape[1:])
+        of_fixed = torch.zeros_like(fixed)
+        partial: dict[int, tuple[Tensor, Tensor]] = {}
+        given = [sequence, weights.t().contiguous(), recurrent.t().contiguous(), *room, slopes[0].contiguous()]
+        arrays = [tensor.numpy() for tensor in given]
+
+        def part(begin: int, end: int) -> None:
+            sums = torch.zeros_like(weights), torch.zeros_like(recurrent)
+            partial[begin] = sums
+            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, *sums)]
+            code.backward(begin, end, *arrays, rate, np.uint32(seed), *results)
+
+        workers.columns(part, sequence.shape[2])
+        ordered = [partial[begin] for begin in sorted(partial)]
+        of_weights, of_recurrent = (sum(parts[1:], parts[0]) for parts in zip(*ordered, strict=True))
+        return (of_sequence if wanted else None), of_fixed, of_weights, of_recurrent, None, None, None
 
 
-def unrolled(gates: Tensor, recurrent: Tensor, rate: float, seed: int) -> Tensor:
+def unrolled(
+    sequence: Tensor, fixed: Tensor, weights: Tensor, recurrent: Tensor, rate: float, seed: int
+) -> Tensor:  # fmt: skip
     """The same step by step in torch, for GPUs; zoneout draws other numbers than the compiled code."""
-    random = torch.Generator(gates.device).manual_seed(seed)
-    units = recurrent.shape[0]
-    cell = output = torch.zeros(units, gates.shape[2], device=gates.device)
+    random = torch.Generator(sequence.device).manual_seed(seed)
+    units = len(recurrent)
+    cell = output = torch.zeros(units, sequence.shape[2], device=sequence.device)
     turned, outputs = recurrent.t(), []
-    for gate in gates:
+    for gate in product(weights.t(), sequence) + fixed:
         i, f, g, o = (gate + turned @ output).split(units)
         fresh = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         shown = o.sigmoid() * fresh.tanh()
-        kept = torch.rand(2, *cell.shape, device=gates.device, generator=random) < rate
+        kept = torch.rand(2, *cell.shape, device=cell.device, generator=random) < rate
         cell, output = torch.where(kept[0], cell, fresh), torch.where(kept[1], output, shown)
         outputs.append(output)
     return torch.stack(outputs)

@@ -21,7 +21,7 @@ from sagesmith.algorithms.deepar.windows import Cutter
 
 CLIP_NORM = 10.0
 REPORTED = 5  # batches from one line of batch metrics to the next
-FITTED = 1024  # windows that the linear part is fitted on
+FITTED, PLACES = 512, 16  # windows that the linear part is fitted on, and steps of each
 ROUNDS = 8  # of reweighting, from least squares to least absolute errors
 LEAST_RATE = 0.01  # of the learning rate, at the end
 
@@ -122,7 +122,7 @@ class Training:
         steps = self.cutter.view.context + self.cutter.view.horizon
         windows = self.cutter.cut(chosen, starts, steps)
         truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2]) / windows.scales
-        every = max(1, steps // 32)
+        every = max(1, steps // PLACES)
         rows = windows.inputs[::every, : self.network.lags].transpose(0, 2, 1).reshape(-1, self.network.lags)
         target = truths[::every].reshape(-1)
         seen = np.isfinite(target)
