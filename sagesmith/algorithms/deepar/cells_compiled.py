@@ -12,6 +12,7 @@ is drawn, the expected state is taken.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ fast = partial(inlined, fastmath=FAST)
 
 
 @fast
-def tanh(x):
+def tanh(x: Any) -> Any:
     x = min(max(x, -LIMIT), LIMIT)
     s = x * x
     p = P0 + s * (P1 + s * (P2 + s * (P3 + s * (P4 + s * (P5 + s * P6)))))
@@ -47,12 +48,12 @@ def tanh(x):
 
 
 @fast
-def sigmoid(x):
+def sigmoid(x: Any) -> Any:
     return HALF + HALF * tanh(HALF * x)
 
 
 @inlined
-def draw(line, column):
+def draw(line: Any, column: Any) -> Any:
     """32 random bits for a place: the same forwards and backwards, so that masks are never stored."""
     x = np.uint32(np.uint32(line) + np.uint32(np.uint32(column) * MIX_2))  # numba would go on in 64 bits
     x = np.uint32(np.uint32(x ^ np.uint32(x >> np.uint32(16))) * MIX_1)
@@ -61,19 +62,19 @@ def draw(line, column):
 
 
 @inlined
-def bar_of(rate):
+def bar_of(rate: Any) -> Any:
     """What sixteen random bits must be below for something to happen with this probability."""
     return np.uint32(min(65535.0, rate * 65536.0))
 
 
 @inlined
-def line_of(seed, time, unit, begin):
+def line_of(seed: Any, time: Any, unit: Any, begin: Any) -> Any:
     place = np.uint32(np.uint32(np.uint32(unit) * MIX_1) + np.uint32(np.uint32(begin) * MIX_2))
     return np.uint32(np.uint32(seed) + np.uint32(np.uint32(np.uint32(time) * GOLDEN) + place))
 
 
 @fast
-def activate(gate, units, begin, end):
+def activate(gate: Any, units: Any, begin: Any, end: Any) -> None:
     """Nonlinearities in place."""
     for r in range(4 * units):
         row = gate[r, begin:end]
@@ -85,7 +86,20 @@ def activate(gate, units, begin, end):
                 row[b] = sigmoid(row[b])
 
 
-def _forward(begin, end, inputs, fixed, weights, recurrent, gates, cells, outputs, squashed, rate, seed):
+def _forward(
+    begin: Any,
+    end: Any,
+    inputs: Any,
+    fixed: Any,
+    weights: Any,
+    recurrent: Any,
+    gates: Any,
+    cells: Any,
+    outputs: Any,
+    squashed: Any,
+    rate: Any,
+    seed: Any,
+) -> None:
     """A layer's outputs (T + 1, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
 
     weights (D, 4H), recurrent (H, 4H). `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
@@ -118,9 +132,23 @@ def _forward(begin, end, inputs, fixed, weights, recurrent, gates, cells, output
 
 
 def _backward(
-    begin, end, inputs, weights_t, recurrent_t, gates, cells, outputs, squashed, back, rate, seed, of_inputs, of_fixed,
-    of_weights, of_recurrent,
-):  # fmt: skip
+    begin: Any,
+    end: Any,
+    inputs: Any,
+    weights_t: Any,
+    recurrent_t: Any,
+    gates: Any,
+    cells: Any,
+    outputs: Any,
+    squashed: Any,
+    back: Any,
+    rate: Any,
+    seed: Any,
+    of_inputs: Any,
+    of_fixed: Any,
+    of_weights: Any,
+    of_recurrent: Any,
+) -> None:
     """The slopes of everything, from those of the outputs, `back` (T, H, B). `gates` are used up.
 
     Added to of_fixed (4H, B), of_inputs (T, D, B; with no step: not wanted), of_weights (D, 4H) and of_recurrent

@@ -41,7 +41,9 @@ class Weights:
     tables: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray], view: View, settings: Mapping[str, Any], cards: Sequence[int]) -> Self:
+    def of(
+        cls, arrays: Mapping[str, np.ndarray], view: View, settings: Mapping[str, Any], cards: Sequence[int]
+    ) -> Self:
         """From the network's arrays by name.
 
         Raises:
@@ -138,5 +140,3 @@ def quantiles(paths: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     above = np.minimum(below + 1, paths.shape[2] - 1)
     share = (places - below).astype(np.float32)
     return np.moveaxis(ordered[..., below] + (ordered[..., above] - ordered[..., below]) * share, 2, 0)
-
-

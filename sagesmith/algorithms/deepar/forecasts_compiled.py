@@ -5,6 +5,8 @@ Laid out as in cells_compiled.py: (features, columns). Zoneout's states are the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sagesmith.algorithms.deepar.cells_compiled import FAST, ONE, activate, fast, tanh
@@ -17,12 +19,12 @@ LARGEST_MEAN = 1e9  # of a count, so that a Poisson number still fits its type
 
 
 @inlined
-def softplus(x):
+def softplus(x: Any) -> Any:
     return max(x, np.float32(0.0)) + np.log1p(np.exp(-abs(x)))
 
 
 @fast
-def advance(gate, cell, output, rate, begin, end):
+def advance(gate: Any, cell: Any, output: Any, rate: Any, begin: Any, end: Any) -> None:
     """One step of a layer; `gate` (4H, B) is complete but for its nonlinearities."""
     units, columns = cell.shape[0], end - begin
     rate = np.float32(rate)
@@ -40,7 +42,18 @@ def advance(gate, cell, output, rate, begin, end):
 
 
 @inlined
-def through(gate, recurrent, deeper, biases, cells, outputs, hidden, rate, begin, end):
+def through(
+    gate: Any,
+    recurrent: Any,
+    deeper: Any,
+    biases: Any,
+    cells: Any,
+    outputs: Any,
+    hidden: Any,
+    rate: Any,
+    begin: Any,
+    end: Any,
+) -> None:
     """One step of all layers: `gate` has the first one's inputs; `hidden` (H, B) becomes what the head sees."""
     add_product(recurrent[0], outputs[0], gate, begin, end)
     advance(gate, cells[0], outputs[0], rate, begin, end)
@@ -56,7 +69,21 @@ def through(gate, recurrent, deeper, biases, cells, outputs, hidden, rate, begin
                 hidden[u, b] += outputs[layer, u, b]
 
 
-def _encode(begin, end, inputs, fixed, first, recurrent, deeper, biases, rate, cells, outputs, gate, hidden):
+def _encode(
+    begin: Any,
+    end: Any,
+    inputs: Any,
+    fixed: Any,
+    first: Any,
+    recurrent: Any,
+    deeper: Any,
+    biases: Any,
+    rate: Any,
+    cells: Any,
+    outputs: Any,
+    gate: Any,
+    hidden: Any,
+) -> None:
     """Reads inputs (T, D, B) into the states (layers, H, B); `fixed` (4H, B) goes into the first layer's gates."""
     for t in range(len(inputs)):
         gate[:, begin:end] = fixed[:, begin:end]
@@ -65,7 +92,7 @@ def _encode(begin, end, inputs, fixed, first, recurrent, deeper, biases, rate, c
 
 
 @inlined
-def drawn(code, theta, column, scale):
+def drawn(code: Any, theta: Any, column: Any, scale: Any) -> Any:
     """One scaled value from the likelihood with the parameters theta[:, column]."""
     location = theta[0, column]
     if code == GAUSSIAN:
@@ -88,9 +115,26 @@ def drawn(code, theta, column, scale):
 
 
 def _unroll(
-    series, samples, seed, base, straight, lags, first, recurrent, deeper, biases, head, shift, linear, rate, code,
-    scales, states, before, result,
-):  # fmt: skip
+    series: Any,
+    samples: Any,
+    seed: Any,
+    base: Any,
+    straight: Any,
+    lags: Any,
+    first: Any,
+    recurrent: Any,
+    deeper: Any,
+    biases: Any,
+    head: Any,
+    shift: Any,
+    linear: Any,
+    rate: Any,
+    code: Any,
+    scales: Any,
+    states: Any,
+    before: Any,
+    result: Any,
+) -> None:
     """Draws `samples` paths for the given numbers of series into result[series] (P, samples).
 
     base (P, 4H, B): the first layer's gates but for the lags that are drawn here; straight (P, B): the linear part but

@@ -1,6 +1,6 @@
-"""Frequency: what `time_freq` stands for: how far a step is, which lags look back at earlier seasons, the calendar.
+"""Frequency: what `time_freq` stands for: the length of a step, lags to earlier seasons, the calendar.
 
-Times are ordinals: whole minutes, hours, days or months since 1970, by NumPy's dates; a week is seven days. The lags are
+Times are ordinals: whole minutes, hours, days or months since 1970, by NumPy's dates; a week is seven days. Lags are
 GluonTS's: one to seven steps, and the same moment in earlier hours, days, weeks, months or years, with its neighbours.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -117,15 +118,17 @@ class Calendar:
 
     @property
     def width(self) -> int:
-        return self.fine.shape[1] + self.coarse.shape[1]
+        return int(self.fine.shape[1] + self.coarse.shape[1])
 
     def features(self, ordinals: np.ndarray) -> np.ndarray:
         """(n, width) float32."""
-        return np.hstack([self.fine[ordinals % self.per_day], self.coarse[ordinals // self.per_day - self.first]])
+        days = ordinals // self.per_day
+        return np.hstack([self.fine[ordinals - days * self.per_day], self.coarse[days - self.first]])
 
 
-def _scaled(values: np.ndarray, largest: tuple[int, ...]) -> np.ndarray:
-    return (values / np.asarray(largest[: values.shape[1]], float) - 0.5).astype(np.float32)
+def _scaled(values: Any, largest: tuple[int, ...]) -> np.ndarray:
+    scaled: np.ndarray = (values / np.asarray(largest[: values.shape[1]], float) - 0.5).astype(np.float32)
+    return scaled
 
 
 def _iso_week(days: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class Likelihood:
         code: what compiled code calls it.
         parameters: outputs of the network at each step.
         linear: whether the first output is a location in the units of the scaled values.
-        loss: (θ (T, parameters, B), z (T, B) as observed, ν (B,)) → minus log density, (T, B).
+        loss: of θ (T, parameters, B), z (T, B) as observed and scales (B,): minus log density, (T, B).
     """
 
     name: str
@@ -58,7 +58,7 @@ def _student_t(theta: Tensor, z: Tensor, scale: Tensor) -> Tensor:
 
 
 def _negative_binomial(theta: Tensor, z: Tensor, scale: Tensor) -> Tensor:
-    """Mean μ = ν softplus(o), variance μ + α μ² with α = softplus(o) / sqrt(ν), as in the paper."""
+    """Mean μ = scale * softplus(o), variance μ + a μ² with a = softplus(o) / sqrt(scale), as in the paper."""
     import torch
     from torch.nn.functional import softplus
 

@@ -1,6 +1,6 @@
 """Network: DeepAR's, as its paper has it: an autoregressive LSTM whose outputs are the parameters of a likelihood.
 
-h_t = LSTM(h_{t-1}, lagged z & x_t), θ_t = W h_t + b, loss = -Σ log ℓ(z_t | θ_t) over context and horizon (Salinas,
+h_t = LSTM(h_{t-1}, lagged z & x_t), θ_t = W h_t + b, loss = -Σ log p(z_t | θ_t) over context and horizon (Salinas,
 Flunkert, Gasthaus, Januschowski, DeepAR, arXiv 1704.04110). A layer from the second on adds its input to its output.
 To the location is added a linear function of the lagged values (Lai et al., LSTNet, SIGIR 2018, section 3.6), which
 begins as the least squares fit: the LSTM learns what a linear forecast misses.
@@ -33,8 +33,8 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, width: int, lags: int, cards: Sequence[int], embedding: int, cells: int, layers: int, likelihood: Likelihood,
-        rate: float, workers: Workers,
+        self, width: int, lags: int, cards: Sequence[int], embedding: int, cells: int, layers: int,
+        likelihood: Likelihood, rate: float, workers: Workers,
     ) -> None:  # fmt: skip
         super().__init__()
         self.lags, self.likelihood = lags, likelihood
@@ -115,19 +115,19 @@ class _Unrolled(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         of_sequence = torch.zeros_like(sequence) if wanted else torch.empty(0, *sequence.shape[1:])
         of_fixed = torch.zeros_like(fixed)
-        partial: dict[int, tuple[Tensor, Tensor]] = {}
+        partial: dict[int, list[Tensor]] = {}
         given = [sequence, weights.t().contiguous(), recurrent.t().contiguous(), *room, slopes[0].contiguous()]
         arrays = [tensor.numpy() for tensor in given]
 
         def part(begin: int, end: int) -> None:
-            sums = torch.zeros_like(weights), torch.zeros_like(recurrent)
-            partial[begin] = sums
-            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, *sums)]
-            code.backward(begin, end, *arrays, rate, np.uint32(seed), *results)
+            partial[begin] = [torch.zeros_like(weights), torch.zeros_like(recurrent)]
+            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, *partial[begin])]
+            arguments: list[Any] = [*arrays, rate, np.uint32(seed), *results]
+            code.backward(begin, end, *arguments)
 
         workers.columns(part, sequence.shape[2])
         ordered = [partial[begin] for begin in sorted(partial)]
-        of_weights, of_recurrent = (sum(parts[1:], parts[0]) for parts in zip(*ordered, strict=True))
+        of_weights, of_recurrent = (torch.stack(parts).sum(0) for parts in zip(*ordered, strict=True))
         return (of_sequence if wanted else None), of_fixed, of_weights, of_recurrent, None, None, None
 
 

@@ -154,7 +154,7 @@ def _met(own: dict[str, Any], run: Run) -> dict[str, Any]:
     parts = [json.loads(part) for part in run.gather(json.dumps(own).encode())]
     filled = [part for part in parts if part["series"]]
     if not filled:
-        return parts[0] | {"cards": [], "sums": [], "squares": [], "low": 0.0, "high": 0.0}
+        return {**parts[0], "cards": [], "sums": [], "squares": [], "low": 0.0, "high": 0.0}
     for field, name in (("cards", "cat"), ("sums", "dynamic_feat")):
         if len({len(part[field]) for part in filled}) > 1:
             raise DataError(f"the hosts' series differ in their number of {name!r}: every series must have as many")
@@ -178,7 +178,9 @@ def _cardinality(facts: Mapping[str, Any], settings: Mapping[str, Any], run: Run
         return []
     for index, (count, needed) in enumerate(zip(given, found, strict=True)):
         if needed > count:
-            raise DataError(f"'cat' {index} has the category {needed - 1}, but cardinality says {count}: 0 to {count - 1}")
+            raise DataError(
+                f"'cat' {index} has the category {needed - 1}, but cardinality says {count}: 0 to {count - 1}"
+            )
     return given
 
 

@@ -137,7 +137,7 @@ def _address(context: Any, builder: Any, kind: Any, table: Any, row: Any, column
 
 
 @inlined
-def add_product(weights, source, target, begin, end):
+def add_product(weights: Any, source: Any, target: Any, begin: Any, end: Any) -> None:
     """target[j, b] += Σ_k weights[k, j] source[k, b] for the columns b of a range, a multiple of 16 of them.
 
     weights (K, J), source (K, B), target (J, B), C-contiguous float32.
@@ -171,7 +171,7 @@ def add_product(weights, source, target, begin, end):
 
 
 @inlined
-def _single(weights, source, target, first, last, b):
+def _single(weights: Any, source: Any, target: Any, first: Any, last: Any, b: Any) -> None:
     """The rows `first` to `last` of sixteen columns."""
     for j in range(first, last):
         total = load(target, j, b)
@@ -184,7 +184,7 @@ STEPS = 8  # whose numbers stay in the cache while all pairs of rows are gone th
 
 
 @inlined
-def add_outer(source, slopes, total, begin, end):
+def add_outer(source: Any, slopes: Any, total: Any, begin: Any, end: Any) -> None:
     """total[k, j] += Σ_t Σ_b source[t, k, b] slopes[t, j, b] for the columns b of a range, a multiple of 16 of them.
 
     source (T, K, B), slopes (T, J, B), total (K, J), C-contiguous float32; J is a multiple of 4.
@@ -206,7 +206,9 @@ def add_outer(source, slopes, total, begin, end):
 
 
 @inlined
-def _outer_tile(source, slopes, total, first, last, k, j, begin, end):
+def _outer_tile(
+    source: Any, slopes: Any, total: Any, first: Any, last: Any, k: Any, j: Any, begin: Any, end: Any
+) -> None:
     """Four rows by four."""
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = nothing()
     for t in range(first, last):

@@ -1,4 +1,4 @@
-"""Series: what DeepAR learns from and is asked: all time series in one packed array, with their categories and features.
+"""Series: what DeepAR learns from and is asked: time series in one packed array, with categories and features.
 
 From JSON Lines, Parquet, JSON requests and lists of Python dicts, all through the same checks of one record.
 """
@@ -214,8 +214,10 @@ def _start(value: Any, place: str) -> np.datetime64:
         if value.tzinfo is not None:
             raise DataError(f"{place}: 'start' {value} has a time zone; it must have none")
         return np.datetime64(value, "m")
-    if isinstance(value, (datetime.date, np.datetime64)):
-        return np.datetime64(value, "m")
+    if isinstance(value, datetime.date):
+        return np.datetime64(value.isoformat(), "m")
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        return np.datetime64(str(value.astype("datetime64[m]")), "m")
     if isinstance(value, str) and _DATE.match(value.strip()):
         try:
             return np.datetime64(datetime.datetime.fromisoformat(value.strip()), "m")

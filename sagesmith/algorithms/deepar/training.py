@@ -80,14 +80,20 @@ class Training:
                 continue
             loss, seen = self._loss(chosen[part], starts[part])
             self._stepper.step(loss if seen else None, seen)
-            losses, observed, windows = losses + float(loss.detach()) * seen, observed + seen, windows + len(chosen[part])
+            losses, observed, windows = (
+                losses + float(loss.detach()) * seen,
+                observed + seen,
+                windows + len(chosen[part]),
+            )
             if number == 0:
                 run.log("Epoch[%d] Batch[0] avg_epoch_loss=%f", epoch, losses / max(1, observed))
             if number % REPORTED == 0:
                 run.quality("train loss", losses / max(1, observed), epoch=epoch, batch=number)
             if number % REPORTED == 0 and number:
                 speed = windows / max(1e-9, time.monotonic() - since)
-                run.log("Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec\tloss=%f", epoch, number, speed, losses / observed)
+                run.log(
+                    "Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec\tloss=%f", epoch, number, speed, losses / observed
+                )
         losses, observed = self.team.total(losses, observed)
         return (losses / observed if observed else None), windows
 
@@ -188,5 +194,3 @@ def _fitted(rows: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float, fl
         error = max(1e-3, float(errors.mean()))
         weight = 1 / np.maximum(errors, 0.1 * error)
     return found[:-1].astype(np.float32), float(found[-1]), error
-
-

@@ -1,6 +1,8 @@
-"""Windows cut from the packed series, compiled: lags by index arithmetic, everything laid out (time, inputs, columns)."""
+"""Windows cut from the packed series, compiled: lags by index arithmetic, laid out (time, inputs, columns)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,9 @@ TINY = np.float32(1e-10)  # a scale below it is none
 NAN = np.float32(np.nan)
 
 
-def _scales(values, begins, lengths, starts, context, scales, means, spreads):
+def _scales(
+    values: Any, begins: Any, lengths: Any, starts: Any, context: Any, scales: Any, means: Any, spreads: Any
+) -> None:
     """Mean |z|, mean z and standard deviation of what is observed in each conditioning window, (B,).
 
     NaN where there is nothing but 0.
@@ -32,9 +36,28 @@ def _scales(values, begins, lengths, starts, context, scales, means, spreads):
 
 
 def _gather(
-    begin, end, values, begins, lengths, starts, scales, fills, lags, ordinals, step, per_day, first, fine, coarse,
-    features, places, ends, centre, spread, inputs,
-):  # fmt: skip
+    begin: Any,
+    end: Any,
+    values: Any,
+    begins: Any,
+    lengths: Any,
+    starts: Any,
+    scales: Any,
+    fills: Any,
+    lags: Any,
+    ordinals: Any,
+    step: Any,
+    per_day: Any,
+    first: Any,
+    fine: Any,
+    coarse: Any,
+    features: Any,
+    places: Any,
+    ends: Any,
+    centre: Any,
+    spread: Any,
+    inputs: Any,
+) -> None:
     """Fills inputs (T, D, B) for the columns of a range.
 
     The rows of an input: the scaled values at each lag (where missing or before the series: the window's mean), whether
@@ -70,7 +93,7 @@ def _gather(
             inputs[t, nearest + 1 + calendar + own, b] = np.log10(np.float32(2.0 + max(0, at)))
 
 
-def _truths(begin, end, values, begins, lengths, starts, targets):
+def _truths(begin: Any, end: Any, values: Any, begins: Any, lengths: Any, starts: Any, targets: Any) -> None:
     """targets (T, B): the values of the windows themselves, NaN where missing or outside of the series."""
     for t in range(targets.shape[0]):
         for b in range(begin, end):
