@@ -13,7 +13,7 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sagesmith.algorithms import DeepAR
@@ -172,6 +172,7 @@ def test_a_malformed_line_is_named(tmp_path: Path) -> None:
         DeepAR(**SETTINGS).fit(tmp_path)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(["start", "target", "cat", "dynamic_feat"]),
@@ -215,23 +216,23 @@ def test_too_few_observations_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("changed", "words"),
     [
         ({"cardinality": [1]}, "'cat' 0 has the category 1, but cardinality says 1: 0 to 0"),
         ({"cardinality": [2, 2]}, "'cat' has 1 entries, expected 2"),
         ({"num_dynamic_feat": 1}, "'dynamic_feat' has 0 entries, expected 1"),
     ],
 )
-def test_what_the_hyperparameters_say_of_the_data_is_checked(settings: dict[str, Any], words: str) -> None:
+def test_what_the_hyperparameters_say_of_the_data_is_checked(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        DeepAR(**SETTINGS, **settings).fit(drawn(4))
+        DeepAR(**SETTINGS, **changed).fit(drawn(4))
 
 
 @pytest.mark.parametrize("nothing", ["ignore", ""])
 def test_categories_and_features_can_be_ignored(nothing: str) -> None:
     records = [{**record, "dynamic_feat": [[0.0] * (number + 1)]} for number, record in enumerate(drawn(4))]
-    settings = {**SETTINGS, "epochs": 1, "cardinality": nothing, "num_dynamic_feat": nothing}
-    model = DeepAR(**settings).fit(records)
+    changed = {**SETTINGS, "epochs": 1, "cardinality": nothing, "num_dynamic_feat": nothing}
+    model = DeepAR(**changed).fit(records)
     assert (model.cards_, model.width_) == ([], 0)
     assert model.predict(drawn(2)).shape == (2, 12)
 

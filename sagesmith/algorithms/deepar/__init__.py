@@ -159,11 +159,12 @@ class DeepAR(FirstParty):
         return channel_over(name, value)
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
-        from sagesmith.algorithms.deepar.fitting import fit
         from sagesmith.algorithms.deepar.preparing import prepare
 
         settings = self._given
         prepared = prepare(channels["train"], settings, run)
+        from sagesmith.algorithms.deepar.fitting import fit  # torch: not before the data are known to be right
+
         found = fit(prepared, settings, run)
         if found is None:  # stopped before the first epoch's end
             raise ValueError("training was stopped before the first batch; there is no model")

@@ -36,7 +36,7 @@ P0, P1, P2, P3, P4, P5, P6 = P
 Q0, Q1, Q2, Q3 = Q
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
 HALF, ONE, ZERO = f32(0.5), f32(1.0), f32(0.0)
-fast = partial(inlined, fastmath=FAST)
+fast, part = partial(inlined, fastmath=FAST), partial(compiled, fastmath=FAST)
 
 
 @fast
@@ -73,7 +73,7 @@ def line_of(seed: Any, time: Any, unit: Any, begin: Any) -> Any:
     return np.uint32(np.uint32(seed) + np.uint32(np.uint32(np.uint32(time) * GOLDEN) + place))
 
 
-@fast
+@part
 def activate(gate: Any, units: Any, begin: Any, end: Any) -> None:
     """Nonlinearities in place."""
     for r in range(4 * units):

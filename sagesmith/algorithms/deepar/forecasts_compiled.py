@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.deepar.cells_compiled import FAST, ONE, activate, fast, tanh
+from sagesmith.algorithms.deepar.cells_compiled import FAST, ONE, activate, part, tanh
 from sagesmith.algorithms.deepar.likelihoods import BETA, GAUSSIAN, NEGATIVE_BINOMIAL, SMALLEST, STUDENT_T
 from sagesmith.algorithms.deepar.products_compiled import add_product
 from sagesmith.formats.compiled import compiled, inlined
@@ -23,7 +23,7 @@ def softplus(x: Any) -> Any:
     return max(x, np.float32(0.0)) + np.log1p(np.exp(-abs(x)))
 
 
-@fast
+@part
 def advance(gate: Any, cell: Any, output: Any, rate: Any, begin: Any, end: Any) -> None:
     """One step of a layer; `gate` (4H, B) is complete but for its nonlinearities."""
     units, columns = cell.shape[0], end - begin
@@ -41,7 +41,7 @@ def advance(gate: Any, cell: Any, output: Any, rate: Any, begin: Any, end: Any) 
             shown[b] = rate * shown[b] + (ONE - rate) * o[b] * tanh(i[b])
 
 
-@inlined
+@part
 def through(
     gate: Any,
     recurrent: Any,
@@ -91,7 +91,7 @@ def _encode(
         through(gate, recurrent, deeper, biases, cells, outputs, hidden, rate, begin, end)
 
 
-@inlined
+@part
 def drawn(code: Any, theta: Any, column: Any, scale: Any) -> Any:
     """One scaled value from the likelihood with the parameters theta[:, column]."""
     location = theta[0, column]

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from sagesmith.formats.compiled import inlined
+from sagesmith.formats.compiled import compiled, inlined
 
 WIDTH = 16
 _VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
@@ -136,7 +136,7 @@ def _address(context: Any, builder: Any, kind: Any, table: Any, row: Any, column
     return builder.bitcast(first, _VECTOR.as_pointer())
 
 
-@inlined
+@compiled
 def add_product(weights: Any, source: Any, target: Any, begin: Any, end: Any) -> None:
     """target[j, b] += Σ_k weights[k, j] source[k, b] for the columns b of a range, a multiple of 16 of them.
 
@@ -183,7 +183,7 @@ def _single(weights: Any, source: Any, target: Any, first: Any, last: Any, b: An
 STEPS = 8  # whose numbers stay in the cache while all pairs of rows are gone through
 
 
-@inlined
+@compiled
 def add_outer(source: Any, slopes: Any, total: Any, begin: Any, end: Any) -> None:
     """total[k, j] += Σ_t Σ_b source[t, k, b] slopes[t, j, b] for the columns b of a range, a multiple of 16 of them.
 

@@ -11,11 +11,11 @@ COLUMNS = 16  # columns that compiled code takes at once; ranges are multiples o
 
 
 class Workers:
-    """A number of threads; used as a context manager."""
+    """A number of threads, each of which calls `begin` first; used as a context manager."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, begin: Callable[[], object] | None = None) -> None:
         self.threads = max(1, threads)
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads, initializer=begin) if self.threads > 1 else None
 
     def columns(self, function: Callable[..., None], count: int, *arguments: Any) -> None:
         """function(begin, end, *arguments) over 0..count, a multiple of 16, one equal part a thread."""
