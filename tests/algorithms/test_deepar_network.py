@@ -89,6 +89,7 @@ def test_zoneout_keeps_states_forwards_and_back(monkeypatch: pytest.MonkeyPatch)
         assert np.allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
 def test_zoneout_keeps_as_many_states_as_it_should() -> None:
     made, sequence, fixed = layer(0.25)
     with torch.no_grad():
