@@ -18,9 +18,15 @@ from tests.algorithms.conftest import JobLike
 from tests.algorithms.deepar_series import AS_STRINGS, SETTINGS, counts, drawn, shortened
 
 
+class Series:
+    """What the kit's checks take for rows."""
+
+    X = drawn(2)
+
+
 @pytest.mark.parametrize("check", applicable(DeepAR), ids=lambda check: str(check.__name__))
 def test_the_contract_holds(check: Any) -> None:
-    check(DeepAR, None)
+    check(DeepAR, Series())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,8 @@ def test_waves_are_forecast(trained: tuple[DeepAR, list[str]]) -> None:
     truths = np.array([record["target"][-12:] for record in later])
     assert np.abs(found.mean - truths).sum() / truths.sum() < 0.06, "noise alone is 0.02"
     inside = (found.quantiles["0.1"] <= truths) & (truths <= found.quantiles["0.9"])
-    assert 0.6 < inside.mean() < 0.95
+    assert inside.mean() > 0.75
+    assert (found.quantiles["0.9"] - found.quantiles["0.1"]).sum() / truths.sum() < 0.4
     assert found.samples.shape == (20, 200, 12)
     assert np.allclose(found.samples.mean(axis=1), found.mean, rtol=1e-4)
     assert model.score(later) == -model.evaluate(later)["mean_wQuantileLoss"]
@@ -159,7 +166,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     run.killed = False
     run.lines.clear()
     found = DeepAR(**few).fit(drawn(6), run=run).predict(drawn(3))
-    assert [line for line in run.lines if "processed" in line] == ["processed a total of 1280 examples"] * 2
+    assert sum("processed a total of" in line for line in run.lines) == 2, "three epochs were kept"
     assert any(line.startswith("Checkpoint loaded from") for line in run.lines)
     assert np.allclose(found, expected, rtol=0.05), "zoneout draws anew after the restart"
 
