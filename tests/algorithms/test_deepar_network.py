@@ -193,7 +193,8 @@ def test_a_forecast_is_the_network_fed_with_what_it_forecast() -> None:
             windows = cutter.cut(np.array([0]), start, 10 + 9, view.scale)
             given = [torch.from_numpy(x) for x in (windows.inputs, windows.static, windows.cats)]
             theta = network(*given).detach().numpy()
-            values = np.append(values, theta[10 + step, 0, 0] * windows.scales[0]).astype(np.float32)
+            ahead_of = windows.centres[0] + theta[10 + step, 0, 0] * windows.units[0]
+            values = np.append(values, ahead_of).astype(np.float32)
         whole.append(values[-9:])
     assert np.allclose(paths[:, :, 0], whole, rtol=1e-3, atol=1e-4)
 
@@ -201,12 +202,16 @@ def test_a_forecast_is_the_network_fed_with_what_it_forecast() -> None:
 @pytest.mark.parametrize("name", ["gaussian", "student-t", "negative-binomial", "beta"])
 def test_samples_have_the_likelihood_s_distribution(name: str) -> None:
     ahead, _, view = forecaster(name, THETA.astype(np.float32))
+    values = np.full(20, SCALE if name != "beta" else 0.5, np.float32)
+    centre = 0.0
+    if name in ("gaussian", "student-t"):
+        centre, values = 20.0, np.tile(np.float32([20 - SCALE, 20 + SCALE]), 10)  # the unit is the standard deviation
     one = Packed(
-        np.full(20, SCALE if name != "beta" else 0.5, np.float32), np.array([0, 20]), np.zeros(1, np.int64),
+        values, np.array([0, 20]), np.zeros(1, np.int64),
         np.zeros((1, 1), np.int64), np.zeros((29, 1), np.float32), np.array([0, 29]),
     )  # fmt: skip
     (paths,) = ahead.paths(one, 2000, seed=5)
-    known, drawn = law(name), paths[0].ravel()
+    known, drawn = law(name), paths[0].ravel() - centre
     if name == "negative-binomial":
         assert (drawn == np.round(drawn)).all()
         assert np.abs(drawn.mean() - known.mean()) < 5 * known.std() / np.sqrt(drawn.size)

@@ -111,8 +111,8 @@ class Forecaster:
         def task(series: np.ndarray) -> None:
             code.unroll(
                 series, samples, _seed(seed, int(chosen[series[0]])), base, straight, view.lags, *network,
-                weights.head, weights.shift, weights.linear, self.rate, self.likelihood.code, windows.scales, states,
-                before, result,
+                weights.head, weights.shift, weights.linear, self.rate, self.likelihood.code, windows.centres,
+                windows.units, states, before, result,
             )  # fmt: skip
 
         each = max(1, COLUMNS // samples)

@@ -12,6 +12,7 @@ import numpy as np
 from sagesmith.algorithms.deepar.cells_compiled import FAST, ONE, activate, part, tanh
 from sagesmith.algorithms.deepar.likelihoods import BETA, GAUSSIAN, NEGATIVE_BINOMIAL, SMALLEST, STUDENT_T
 from sagesmith.algorithms.deepar.products_compiled import add_product
+from sagesmith.algorithms.deepar.windows_compiled import MOST
 from sagesmith.formats.compiled import compiled, inlined
 
 LEAST = np.float32(SMALLEST)
@@ -130,7 +131,8 @@ def _unroll(
     linear: Any,
     rate: Any,
     code: Any,
-    scales: Any,
+    centres: Any,
+    units: Any,
     states: Any,
     before: Any,
     result: Any,
@@ -142,16 +144,16 @@ def _unroll(
     """
     np.random.seed(seed)
     horizon, rows = base.shape[0], base.shape[1]
-    layers, units = states.shape[0], states.shape[1]
+    layers, size = states.shape[0], states.shape[1]
     used = len(series) * samples
     columns = (used + 15) // 16 * 16
-    cells, outputs = np.zeros((layers, units, columns), np.float32), np.zeros((layers, units, columns), np.float32)
-    gate, hidden = np.zeros((rows, columns), np.float32), np.zeros((units, columns), np.float32)
+    cells, outputs = np.zeros((layers, size, columns), np.float32), np.zeros((layers, size, columns), np.float32)
+    gate, hidden = np.zeros((rows, columns), np.float32), np.zeros((size, columns), np.float32)
     theta = np.zeros((head.shape[1], columns), np.float32)
     path, recent = np.zeros((horizon, columns), np.float32), np.zeros((len(lags), columns), np.float32)
     for n, one in enumerate(series):
         for layer in range(layers):
-            for u in range(units):
+            for u in range(size):
                 cells[layer, u, n * samples : (n + 1) * samples] = states[layer, u, one]
                 outputs[layer, u, n * samples : (n + 1) * samples] = before[layer, u, one]
     for t in range(horizon):
@@ -162,6 +164,9 @@ def _unroll(
         while near < len(lags) and lags[near] <= t:
             recent[near] = path[t - lags[near]]
             near += 1
+        for k in range(near):
+            for b in range(columns):
+                recent[k, b] = min(max(recent[k, b], -MOST), MOST)
         add_product(first[:near], recent, gate, 0, columns)
         through(gate, recurrent, deeper, biases, cells, outputs, hidden, rate, 0, columns)
         for j in range(len(theta)):
@@ -174,9 +179,9 @@ def _unroll(
                 theta[0, b] += linear[k] * recent[k, b]
         for n, one in enumerate(series):
             for k in range(samples):
-                value = drawn(code, theta, n * samples + k, scales[one])
+                value = drawn(code, theta, n * samples + k, units[one])
                 path[t, n * samples + k] = value
-                result[one, t, k] = value * scales[one]
+                result[one, t, k] = centres[one] + value * units[one]
 
 
 encode = compiled(_encode, fastmath=FAST)

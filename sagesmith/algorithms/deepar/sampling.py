@@ -1,7 +1,8 @@
 """Sampling: which windows make an epoch.
 
-Every series is visited, its forecast starting at a moment drawn uniformly. A data set with few series is passed several
-times, each series kept with a probability that makes it 1,280 windows (inferred from a log of SageMaker's own).
+Every series is visited, its forecast starting at a moment drawn at random, the later the likelier: late windows have
+long lags behind them, as those that will be forecast have, and are nearer to them. A data set with few series is passed
+several times, each series kept with a probability that makes it 1,280 windows (inferred from a log of SageMaker's).
 """
 
 from __future__ import annotations
@@ -47,4 +48,5 @@ class Epochs:
         chosen = np.tile(np.arange(count), self.passes) if kept is None else np.nonzero(kept)[1]
         chosen = random.permutation(chosen)
         latest = self.lengths[chosen] - self.horizon
-        return chosen, random.integers(np.minimum(1, latest), latest + 1) - self.context
+        places = np.rint(np.sqrt(random.random(len(chosen))) * latest).astype(np.int64)
+        return chosen, np.maximum(places, np.minimum(1, latest)) - self.context

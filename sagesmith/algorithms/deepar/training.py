@@ -112,9 +112,10 @@ class Training:
         windows = self.cutter.cut(chosen, starts, steps)
         truths = torch.from_numpy(self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])).to(device)
         given = [torch.from_numpy(array).to(device) for array in (windows.inputs, windows.static, windows.cats)]
-        scales = torch.from_numpy(windows.scales).to(device)
+        centres, units = (torch.from_numpy(array).to(device) for array in (windows.centres, windows.units))
         seen = ~torch.isnan(truths)
-        losses = self.network.likelihood.loss(self.network(*given), torch.where(seen, truths, scales), scales)
+        filled = torch.where(seen, truths, centres) - centres
+        losses = self.network.likelihood.loss(self.network(*given), filled, units)
         count = int(seen.sum())
         return torch.where(seen, losses, 0.0).sum() / max(1, count), count
 
@@ -127,7 +128,8 @@ class Training:
         chosen, starts = (array[:FITTED] for array in self.epochs.draw(self._random))
         steps = self.cutter.view.context + self.cutter.view.horizon
         windows = self.cutter.cut(chosen, starts, steps)
-        truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2]) / windows.scales
+        truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])
+        truths = (truths - windows.centres) / windows.units
         every = max(1, steps // PLACES)
         rows = windows.inputs[::every, : self.network.lags].transpose(0, 2, 1).reshape(-1, self.network.lags)
         target = truths[::every].reshape(-1)

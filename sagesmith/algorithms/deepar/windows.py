@@ -10,6 +10,7 @@ import numpy as np
 
 from sagesmith.algorithms.deepar import windows_compiled as code
 from sagesmith.algorithms.deepar.frequency import Calendar, Frequency
+from sagesmith.algorithms.deepar.likelihoods import BETA, LIKELIHOODS, Likelihood
 from sagesmith.algorithms.deepar.series import Packed
 from sagesmith.algorithms.deepar.threads import COLUMNS, Workers
 
@@ -24,7 +25,7 @@ class View:
     """How a series is looked at: the same in training and in forecasts.
 
     Attributes:
-        scaled: whether values are divided by the window's mean absolute value (the beta likelihood's are not).
+        likelihood: in what units values are seen: see `Windows`.
         scale: the scale where a window has no value that tells; its mean over the training windows.
         centre, spread: (F,) of the dynamic features in the training data.
     """
@@ -32,7 +33,7 @@ class View:
     frequency: Frequency
     context: int
     horizon: int
-    scaled: bool
+    likelihood: Likelihood
     scale: float
     centre: np.ndarray
     spread: np.ndarray
@@ -52,7 +53,7 @@ class View:
     @classmethod
     def of(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         frequency = Frequency.parse(settings["time_freq"])
-        sizes = settings["context_length"], settings["prediction_length"], settings["likelihood"] != "beta"
+        sizes = settings["context_length"], settings["prediction_length"], LIKELIHOODS[settings["likelihood"]]
         centre, spread = (np.asarray(arrays[f"feature_{name}"], np.float32) for name in ("centre", "spread"))
         if centre.ndim != 1 or centre.shape != spread.shape:
             raise ValueError("feature_centre and feature_spread must be two rows of one length")
@@ -65,7 +66,9 @@ class Windows:
 
     Attributes:
         inputs: (T, D, B) float32.
-        scales: (B,) float32, what values were divided by.
+        scales: (B,) float32, the mean absolute values (1 for the beta likelihood, whose values have a scale).
+        centres, units: (B,) float32; what the network sees and says is (z - centre) / unit: the window's mean and
+            standard deviation where the likelihood has a location, else 0 and the scale.
         static: (B, 3) float32, what the network is told of a window as a whole: the logarithm of its scale, its mean
             and the logarithm of its standard deviation, both in that scale.
         cats: (B, C) int64.
@@ -73,6 +76,8 @@ class Windows:
 
     inputs: np.ndarray
     scales: np.ndarray
+    centres: np.ndarray
+    units: np.ndarray
     static: np.ndarray
     cats: np.ndarray
     real: int
@@ -116,18 +121,21 @@ class Cutter:
             told = scales[np.isfinite(scales)]
             fallback = float(told.mean()) if len(told) else view.scale
         means, spreads, scales = (np.where(np.isnan(x), np.float32(fallback), x) for x in (means, spreads, scales))
-        if not view.scaled:
+        if view.likelihood.code == BETA:
             scales = np.ones_like(scales)
+        centres, units = np.zeros_like(scales), scales
+        if view.likelihood.linear:
+            centres, units = means, np.maximum(spreads, LEAST_SPREAD * scales)
         static = np.column_stack([np.log(scales), means / scales, np.log(spreads / scales + LEAST_SPREAD)])
         inputs = self.room("inputs", (steps, view.width, len(chosen)))
         calendar = self._calendar
         self.workers.columns(
             code.gather, len(chosen), packed.values, packed.offsets[:-1][chosen], packed.lengths[chosen], starts,
-            scales, means, self._lags, packed.ordinals[chosen], view.frequency.step, calendar.per_day, calendar.first,
-            calendar.fine, calendar.coarse, packed.features, packed.places[:-1][chosen], packed.places[1:][chosen],
-            view.centre, view.spread, inputs,
+            centres, units, means, self._lags, packed.ordinals[chosen], view.frequency.step, calendar.per_day,
+            calendar.first, calendar.fine, calendar.coarse, packed.features, packed.places[:-1][chosen],
+            packed.places[1:][chosen], view.centre, view.spread, inputs,
         )  # fmt: skip
-        return Windows(inputs, scales, static.astype(np.float32), packed.cats[chosen], real)
+        return Windows(inputs, scales, centres, units, static.astype(np.float32), packed.cats[chosen], real)
 
     def truths(self, chosen: np.ndarray, starts: np.ndarray, steps: int, width: int) -> np.ndarray:
         """The values of the windows, (steps, width); NaN: missing, outside of the series, or an idle column."""

@@ -10,6 +10,7 @@ from sagesmith.formats.compiled import compiled
 
 TINY = np.float32(1e-10)  # a scale below it is none
 NAN = np.float32(np.nan)
+MOST = np.float32(20.0)  # that a lagged value may be in its window's units: a series that was still may burst
 
 
 def _scales(
@@ -42,7 +43,8 @@ def _gather(
     begins: Any,
     lengths: Any,
     starts: Any,
-    scales: Any,
+    centres: Any,
+    units: Any,
     fills: Any,
     lags: Any,
     ordinals: Any,
@@ -60,8 +62,8 @@ def _gather(
 ) -> None:
     """Fills inputs (T, D, B) for the columns of a range.
 
-    The rows of an input: the scaled values at each lag (where missing or before the series: the window's mean), whether
-    the value before was observed, the calendar, the series' own features (standardised), and its age.
+    The rows of an input: the values at each lag in the window's units (where missing or before the series: its mean),
+    whether the value before was observed, the calendar, the series' own features (standardised), and its age.
     """
     steps, nearest = inputs.shape[0], len(lags)
     own, calendar = features.shape[1], fine.shape[1] + coarse.shape[1]
@@ -73,7 +75,7 @@ def _gather(
                 if 0 <= place < lengths[b]:
                     found = values[begins[b] + place]
                     value = value if np.isnan(found) else found
-                inputs[t, k, b] = value / scales[b]
+                inputs[t, k, b] = min(max((value - centres[b]) / units[b], -MOST), MOST)
         for b in range(begin, end):
             at = starts[b] + t
             known = 0 < at <= lengths[b] and not np.isnan(values[begins[b] + at - 1])
