@@ -6,8 +6,8 @@
 FOLDER (or SAGESMITH_DATA) holds Hourly-train.csv and Hourly-test.csv of the M4 competition, and exchange_rate.txt.gz;
 the one of --ett holds ETTh1.csv and ETTh2.csv. A set that is absent is skipped with a line. The peers run in an
 environment of their own with gluonts[torch] and neuralforecast. Contestants take turns, each in its own process;
-loading and compiling are not timed. Printed: training windows per second, forecasts per second (100 samples), mean weighted
-quantile loss (levels 0.1 to 0.9) and MASE of the median, beside seasonal naive.
+loading and compiling are not timed. Printed: training windows per second, forecasts per second (100 samples),
+mean weighted quantile loss (levels 0.1 to 0.9) and MASE of the median, beside seasonal naive.
 """
 
 from __future__ import annotations
