@@ -1,4 +1,4 @@
-"""DeepAR with the generic Estimator of the SageMaker Python SDK v2, from JSON Lines to forecasts. Run with the SDK's own
+"""DeepAR with the generic Estimator of the SageMaker Python SDK v2, from JSON Lines to forecasts. Run by the SDK's own
 interpreter; writes JSON for test_sdk2_deepar.py.
 """
 
