@@ -104,7 +104,7 @@ def draw(file: Path, known: np.ndarray, truth: np.ndarray, quantiles: Any) -> No
     axes.axvline(-0.5, color="0.7", linewidth=0.8)
     axes.set_xlabel("hours from the forecast's start")
     axes.set_ylabel("load")
-    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
