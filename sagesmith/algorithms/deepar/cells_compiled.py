@@ -131,6 +131,15 @@ def _forward(
                 shown[b] = output[b] if np.uint32(draw(line, b) >> HIGH) < bar else o[b] * fresh[b]
 
 
+@part
+def add_rows(source: Any, target: Any, begin: Any, end: Any) -> None:
+    """target += source, (J, B) both, for a range of columns."""
+    for j in range(len(target)):
+        total, row = target[j, begin:end], source[j, begin:end]
+        for b in range(len(row)):
+            total[b] += row[b]
+
+
 def _backward(
     begin: Any,
     end: Any,
@@ -188,10 +197,7 @@ def _backward(
         add_product(recurrent_t, gate, slope, begin, end)
         if len(of_inputs):
             add_product(weights_t, gate, of_inputs[t], begin, end)
-        for j in range(4 * units):
-            total, row = of_fixed[j, begin:end], gate[j, begin:end]
-            for b in range(columns):
-                total[b] += row[b]
+        add_rows(gate, of_fixed, begin, end)
     add_outer(inputs, gates, of_weights, begin, end)
     add_outer(outputs[:-1], gates, of_recurrent, begin, end)
 

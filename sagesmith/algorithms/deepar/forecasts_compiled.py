@@ -115,6 +115,14 @@ def drawn(code: Any, theta: Any, column: Any, scale: Any) -> Any:
     return location
 
 
+@part
+def repeat(source: Any, series: Any, samples: Any, target: Any) -> None:
+    """The columns of some series in (J, B), each `samples` times over, into (J, columns)."""
+    for j in range(len(target)):
+        for n, one in enumerate(series):
+            target[j, n * samples : (n + 1) * samples] = source[j, one]
+
+
 def _unroll(
     series: Any,
     samples: Any,
@@ -151,15 +159,11 @@ def _unroll(
     gate, hidden = np.zeros((rows, columns), np.float32), np.zeros((size, columns), np.float32)
     theta = np.zeros((head.shape[1], columns), np.float32)
     path, recent = np.zeros((horizon, columns), np.float32), np.zeros((len(lags), columns), np.float32)
-    for n, one in enumerate(series):
-        for layer in range(layers):
-            for u in range(size):
-                cells[layer, u, n * samples : (n + 1) * samples] = states[layer, u, one]
-                outputs[layer, u, n * samples : (n + 1) * samples] = before[layer, u, one]
+    for layer in range(layers):
+        repeat(states[layer], series, samples, cells[layer])
+        repeat(before[layer], series, samples, outputs[layer])
     for t in range(horizon):
-        for n, one in enumerate(series):
-            for j in range(rows):
-                gate[j, n * samples : (n + 1) * samples] = base[t, j, one]
+        repeat(base[t], series, samples, gate)
         near = 0
         while near < len(lags) and lags[near] <= t:
             recent[near] = path[t - lags[near]]
