@@ -166,11 +166,8 @@ def _unroll(
         repeat(base[t], series, samples, gate)
         near = 0
         while near < len(lags) and lags[near] <= t:
-            recent[near] = path[t - lags[near]]
+            recent[near] = np.minimum(np.maximum(path[t - lags[near]], -MOST), MOST)
             near += 1
-        for k in range(near):
-            for b in range(columns):
-                recent[k, b] = min(max(recent[k, b], -MOST), MOST)
         add_product(first[:near], recent, gate, 0, columns)
         through(gate, recurrent, deeper, biases, cells, outputs, hidden, rate, 0, columns)
         for j in range(len(theta)):
