@@ -31,8 +31,11 @@ def compiled(function: Function, **further: Any) -> Function:
         return numba.njit(**HOW, **further)(function)  # type: ignore[no-any-return]
 
 
-def inlined(function: Function) -> Function:
-    """A compiled function without a life of its own: its code goes into its callers, where a call would cost more."""
+def inlined(function: Function, **further: Any) -> Function:
+    """A compiled function without a life of its own: its code goes into its callers, where a call would cost more.
+
+    `further` options as for `compiled`: those of its callers do not reach into it.
+    """
     import numba
 
-    return numba.njit(forceinline=True, **HOW)(function)  # type: ignore[no-any-return]
+    return numba.njit(forceinline=True, **HOW, **further)(function)  # type: ignore[no-any-return]

@@ -1,0 +1,57 @@
+"""GluonTS's DeepAR (torch), for benchmarks/deepar.py: its defaults, stopped after the seconds."""
+
+import json
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from gluonts.dataset.common import ListDataset
+from gluonts.torch.model.deepar import DeepAREstimator
+from lightning.pytorch import seed_everything
+
+warnings.filterwarnings("ignore")
+logging.disable(logging.WARNING)
+task = json.loads(Path(sys.argv[1]).read_text())
+torch.set_num_threads(2)
+seed_everything(task["seed"])
+freq = {"H": "h"}.get(task["time_freq"], task["time_freq"])
+steps = task["prediction_length"]
+
+
+def listed(records, cut=0):
+    rows = [
+        {"start": r["start"], "target": r["target"][: len(r["target"]) - cut], "feat_static_cat": r["cat"]}
+        for r in records
+    ]
+    return ListDataset(rows, freq=freq)
+
+
+def estimator(limit):
+    return DeepAREstimator(
+        freq=freq, prediction_length=steps, context_length=task["context_length"], num_feat_static_cat=1,
+        cardinality=[len(task["train"])], batch_size=128, num_batches_per_epoch=10,
+        trainer_kwargs={
+            "max_epochs": 100_000 if limit else 1, "max_time": {"seconds": limit} if limit else None,
+            "enable_progress_bar": False, "logger": False, "enable_model_summary": False, "enable_checkpointing": True,
+        },
+    )  # fmt: skip
+
+
+train, known = listed(task["train"]), listed(task["test"], steps)
+estimator(0).train(train)
+started = time.perf_counter()
+made = estimator(task["seconds"]).train_model(train)
+seconds = time.perf_counter() - started
+batches = made.trainer.global_step
+started = time.perf_counter()
+found = list(made.predictor.predict(known, num_samples=100))
+ahead = time.perf_counter() - started
+levels = [round(0.1 * k, 1) for k in range(1, 10)]
+np.savez(
+    sys.argv[2], quantiles=np.array([[f.quantile(level) for f in found] for level in levels]), seconds=seconds,
+    windows_per_second=batches * 128 / seconds, forecasts_per_second=len(found) / ahead,
+)  # fmt: skip

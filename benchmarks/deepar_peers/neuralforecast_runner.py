@@ -1,0 +1,62 @@
+"""neuralforecast's DeepAR, for benchmarks/deepar.py: as many steps as fit into the seconds, told by a few before."""
+
+import json
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas
+import torch
+from neuralforecast import NeuralForecast
+from neuralforecast.losses.pytorch import DistributionLoss
+from neuralforecast.models import DeepAR
+
+warnings.filterwarnings("ignore")
+logging.disable(logging.WARNING)
+task = json.loads(Path(sys.argv[1]).read_text())
+torch.set_num_threads(2)
+freq = {"H": "h"}.get(task["time_freq"], task["time_freq"])
+steps = task["prediction_length"]
+
+
+def framed(records, cut=0):
+    parts = []
+    for number, record in enumerate(records):
+        target = record["target"][: len(record["target"]) - cut]
+        times = pandas.date_range(record["start"], periods=len(target), freq=freq)
+        parts.append(pandas.DataFrame({"unique_id": f"{number:05d}", "ds": times, "y": target}))
+    return pandas.concat(parts)
+
+
+def model(count):
+    return DeepAR(
+        h=steps, input_size=task["context_length"], lstm_n_layers=2, lstm_hidden_size=40, trajectory_samples=100,
+        loss=DistributionLoss("StudentT", quantiles=[round(0.1 * k, 1) for k in range(1, 10)], return_params=False),
+        max_steps=count, windows_batch_size=128, batch_size=32, learning_rate=0.001, scaler_type="standard",
+        random_seed=task["seed"], enable_progress_bar=False, logger=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+
+
+train, known = framed(task["train"]), framed(task["test"], steps)
+started = time.perf_counter()
+NeuralForecast(models=[model(5)], freq=freq).fit(train)
+started = time.perf_counter()
+NeuralForecast(models=[model(20)], freq=freq).fit(train)
+count = max(20, int(task["seconds"] / ((time.perf_counter() - started) / 20)))
+made = NeuralForecast(models=[model(count)], freq=freq)
+started = time.perf_counter()
+made.fit(train)
+seconds, started = time.perf_counter() - started, time.perf_counter()
+table = made.predict(known).sort_values(["unique_id", "ds"], kind="stable")
+ahead = time.perf_counter() - started
+columns = [
+    next(c for c in table.columns if c.endswith(f"_ql{level}")) for level in [round(0.1 * k, 1) for k in range(1, 10)]
+]
+np.savez(
+    sys.argv[2], quantiles=table[columns].to_numpy().T.reshape(9, len(task["test"]), steps), seconds=seconds,
+    windows_per_second=count * 128 / seconds, forecasts_per_second=len(task["test"]) / ahead,
+)  # fmt: skip

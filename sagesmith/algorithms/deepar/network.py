@@ -1,0 +1,149 @@
+"""Network: DeepAR's, as its paper has it: an autoregressive LSTM whose outputs are the parameters of a likelihood.
+
+h_t = LSTM(h_{t-1}, lagged z & x_t), θ_t = W h_t + b, loss = -Σ log p(z_t | θ_t) over context and horizon (Salinas,
+Flunkert, Gasthaus, Januschowski, DeepAR, arXiv 1704.04110). A layer from the second on adds its input to its output.
+To the location is added a linear function of the lagged values (Lai et al., LSTNet, SIGIR 2018, section 3.6), which
+begins as the least squares fit: the LSTM learns what a linear forecast misses.
+
+Imports torch at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sagesmith.algorithms.deepar import cells_compiled as code
+from sagesmith.algorithms.deepar.likelihoods import Likelihood
+from sagesmith.algorithms.deepar.threads import Workers
+from sagesmith.algorithms.deepar.windows import STATIC
+
+
+class Network(nn.Module):
+    """The network over windows laid out (time, inputs, columns).
+
+    Args:
+        width: inputs of a step; the first `lags` of them are the scaled lagged values.
+        cards: categories of each `cat`.
+        rate: probability that zoneout keeps a state as it was.
+    """
+
+    def __init__(
+        self, width: int, lags: int, cards: Sequence[int], embedding: int, cells: int, layers: int,
+        likelihood: Likelihood, rate: float, workers: Workers,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.lags, self.likelihood = lags, likelihood
+        self.embeddings = nn.ModuleList(nn.Embedding(count, embedding) for count in cards)
+        fixed = embedding * len(cards) + STATIC
+        self.fixed = nn.Linear(fixed, 4 * cells, bias=False)
+        self.layers = nn.ModuleList(
+            Lstm(width if layer == 0 else cells, cells, rate, workers) for layer in range(layers)
+        )
+        self.head = nn.Linear(cells, likelihood.parameters)
+        self.linear = nn.Parameter(torch.zeros(lags), requires_grad=likelihood.linear)
+
+    def forward(self, inputs: Tensor, static: Tensor, cats: Tensor) -> Tensor:
+        """θ, (T, parameters, B), from inputs (T, D, B), static (B, 3) and cats (B, C)."""
+        embedded = [table(cats[:, index]) for index, table in enumerate(self.embeddings)]
+        fixed = self.fixed(torch.cat([*embedded, static], 1)).t()
+        hidden = self.layers[0](inputs, fixed)
+        for layer in self.layers[1:]:
+            hidden = hidden + layer(hidden, None)
+        theta = product(self.head.weight, hidden) + self.head.bias[:, None]
+        if not self.likelihood.linear:
+            return theta
+        straight = torch.einsum("l,tlb->tb", self.linear, inputs[:, : self.lags])
+        return torch.cat([theta[:, :1] + straight[:, None], theta[:, 1:]], 1)
+
+
+def product(weights: Tensor, sequence: Tensor) -> Tensor:
+    """(J, K) times every (K, B) of (T, K, B)."""
+    return torch.bmm(weights.expand(len(sequence), *weights.shape), sequence)
+
+
+class Lstm(nn.Module):
+    """One layer with zoneout: (T, D, B) to (T, H, B). `fixed` (4H, B) is added to the gates of every step."""
+
+    def __init__(self, width: int, cells: int, rate: float, workers: Workers) -> None:
+        super().__init__()
+        bound = cells**-0.5
+        self.input = nn.Parameter(torch.empty(width, 4 * cells).uniform_(-bound, bound))
+        self.recurrent = nn.Parameter(torch.empty(cells, 4 * cells).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(4 * cells))
+        with torch.no_grad():
+            self.bias[cells : 2 * cells] = 1.0  # remember at first: Jozefowicz et al., 2015
+        self.rate, self.workers = rate, workers
+
+    def forward(self, sequence: Tensor, fixed: Tensor | None) -> Tensor:
+        bias = self.bias[:, None]
+        begun = bias.expand(-1, sequence.shape[2]) if fixed is None else fixed + bias
+        seed = int(torch.randint(0, 1 << 31, (1,)))
+        given = (sequence, begun, self.input, self.recurrent, self.rate, seed)
+        if sequence.device.type == "cpu":
+            return _Unrolled.apply(*given, self.workers)  # type: ignore[no-any-return,no-untyped-call]
+        return unrolled(*given)
+
+
+class _Unrolled(torch.autograd.Function):
+    """A layer in compiled code, forwards and back."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sequence: Tensor, fixed: Tensor, weights: Tensor, recurrent: Tensor, rate: float, seed: int,
+        workers: Workers,
+    ) -> Tensor:  # fmt: skip
+        (steps, _, columns), units = sequence.shape, len(recurrent)
+        gates = torch.empty(steps, 4 * units, columns)
+        cells, squashed = torch.empty(steps + 1, units, columns), torch.empty(steps, units, columns)
+        outputs = torch.empty_like(cells)
+        cells[0], outputs[0] = 0.0, 0.0
+        given = [tensor.detach().contiguous() for tensor in (sequence, fixed, weights, recurrent)]
+        room = [gates, cells, outputs, squashed]
+        workers.columns(code.forward, columns, *(x.numpy() for x in (*given, *room)), rate, np.uint32(seed))
+        ctx.kept = given, room, rate, seed, workers
+        return outputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        (sequence, fixed, weights, recurrent), room, rate, seed, workers = ctx.kept
+        ctx.kept = None
+        wanted = ctx.needs_input_grad[0]
+        of_sequence = torch.zeros_like(sequence) if wanted else torch.empty(0, *sequence.shape[1:])
+        of_fixed = torch.zeros_like(fixed)
+        partial: dict[int, list[Tensor]] = {}
+        given = [sequence, weights.t().contiguous(), recurrent.t().contiguous(), *room, slopes[0].contiguous()]
+        arrays = [tensor.numpy() for tensor in given]
+
+        def part(begin: int, end: int) -> None:
+            partial[begin] = [torch.zeros_like(weights), torch.zeros_like(recurrent)]
+            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, *partial[begin])]
+            arguments: list[Any] = [*arrays, rate, np.uint32(seed), *results]
+            code.backward(begin, end, *arguments)
+
+        workers.columns(part, sequence.shape[2])
+        ordered = [partial[begin] for begin in sorted(partial)]
+        of_weights, of_recurrent = (torch.stack(parts).sum(0) for parts in zip(*ordered, strict=True))
+        return (of_sequence if wanted else None), of_fixed, of_weights, of_recurrent, None, None, None
+
+
+def unrolled(
+    sequence: Tensor, fixed: Tensor, weights: Tensor, recurrent: Tensor, rate: float, seed: int
+) -> Tensor:  # fmt: skip
+    """The same step by step in torch, for GPUs; zoneout draws other numbers than the compiled code."""
+    random = torch.Generator(sequence.device).manual_seed(seed)
+    units = len(recurrent)
+    cell = output = torch.zeros(units, sequence.shape[2], device=sequence.device)
+    turned, outputs = recurrent.t(), []
+    for gate in product(weights.t(), sequence) + fixed:
+        i, f, g, o = (gate + turned @ output).split(units)
+        fresh = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        shown = o.sigmoid() * fresh.tanh()
+        kept = torch.rand(2, *cell.shape, device=cell.device, generator=random) < rate
+        cell, output = torch.where(kept[0], cell, fresh), torch.where(kept[1], output, shown)
+        outputs.append(output)
+    return torch.stack(outputs)
