@@ -30,6 +30,7 @@ _INTERFACE = frozenset(
         "estimator",
         "first_party",
         "hyperparameters",
+        "lanes_compiled",
         "nets",
         "responding",
         "run",
