@@ -31,6 +31,7 @@ _INTERFACE = frozenset(
         "first_party",
         "hyperparameters",
         "lanes",
+        "lanes_compiled",
         "nets",
         "parallel",
         "responding",

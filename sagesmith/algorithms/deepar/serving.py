@@ -123,7 +123,7 @@ def _read(request: Request, kind: str) -> tuple[Sequence[Any], Configuration]:
 def _lines(body: bytes) -> list[Any]:
     return [
         load_json(line, f"line {number}")
-        for text, first in pieces(Source.of_body(body))
+        for text, first, _ in pieces(Source.of_body(body))
         for number, line in enumerate(text.splitlines(), first)
         if line.strip()
     ]

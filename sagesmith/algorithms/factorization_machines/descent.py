@@ -12,7 +12,7 @@ import numpy as np
 
 from sagesmith.algorithms.factorization_machines import descent_compiled as machine
 from sagesmith.algorithms.factorization_machines.descent_compiled import Gradient, Model, Moments, Rates, Rows
-from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES
+from sagesmith.algorithms.lanes_compiled import LANES
 
 SEED = 0  # SageMaker offers none; every training starts from the same numbers
 THREADS_FROM = 1 << 19  # multiplications in a mini-batch from which threads gain more than their meeting costs

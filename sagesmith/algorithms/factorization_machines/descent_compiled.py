@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sagesmith.algorithms.factorization_machines.lanes_compiled import (
+from sagesmith.algorithms.lanes_compiled import (
     LANES,
     clipped,
     load,

@@ -16,7 +16,7 @@ PART = 1 << 14  # counts of a part of the work: fewer are not worth a thread
 
 def widened(array: np.ndarray) -> np.ndarray:
     """(n, K) as float32 (n, K8), zeros in the columns beyond K."""
-    from sagesmith.algorithms.lda.words_compiled import LANES
+    from sagesmith.algorithms.lanes_compiled import LANES
 
     return np.ascontiguousarray(np.pad(array.astype(np.float32), ((0, 0), (0, -array.shape[1] % LANES))))
 

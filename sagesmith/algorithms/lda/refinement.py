@@ -20,11 +20,17 @@ from sagesmith.algorithms.run import Run
 
 PRIOR = 0.01  # of every word in every topic
 GROUPS = 8  # that see each other's words within one turn; fewer where their counts would take more than KEPT
-KEPT = 512 << 20  # bytes of what groups and their lanes have said
+KEPT = 256 << 20  # bytes of what groups and their lanes have said
 SHARES = 4  # of a group at most, each with its own sums: as many threads can work, and their number changes nothing
 ROUNDS, FIRST_ROUNDS = 2, 5  # over a document's words in a turn; in the first turn mixtures are not known yet
 EVERY = 10  # turns between two looks at the held-out documents
 GAIN = 1e-4  # relative: a smaller one ends the refinement
+TRIAL = 20  # turns from the moments' topics, before it may begin again from chance
+ASTRAY = 0.9  # share of the perplexity: turns that leave less show that the moments led astray
+CHANCES, SORTING = 3, 40  # starts from chance, and the turns after which one of them is chosen
+ENOUGH = TRIAL + CHANCES * SORTING  # fewer turns all go to the moments' topics
+NEAR = 1.03  # times a perplexity: near enough that coherence decides
+TOP, TINY = 10, 1e-12  # a topic's terms that should occur together; a pair in all documents tells nothing
 HELD_OUT, HELD_OUT_MOST = 20, 1000  # every 20th document, but no more than this
 LAST = 5  # turns at the end, with the held-out documents too
 LOOKED_AT = 1000  # documents from which alpha is worked out
@@ -34,51 +40,114 @@ SCALES = 0.8 ** np.arange(13)  # by one of which alpha is multiplied in the end:
 
 
 def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator, run: Run) -> Topics:
-    """The topics after up to `turns` turns over all documents (D, V), or `topics` themselves if those are better."""
+    """The topics after up to `turns` turns over all documents (D, V), or `topics` themselves if those are better.
+
+    Where the first turns change much, the moments have not told the topics: it begins again from chance (record 0027).
+    """
     order = random.permutation(counts.shape[0])
     counts = counts[order]
-    held = min(HELD_OUT_MOST, counts.shape[0] // HELD_OUT)
-    judge = _Judge(counts[counts.shape[0] - held :] if held else counts, random, run)
+    documents = counts.shape[0] - min(HELD_OUT_MOST, counts.shape[0] // HELD_OUT)
+    judge = _Judge(counts[documents:] if documents < len(order) else counts, turns, random, run)
+    start = judge.perplexity(topics, 0)
     with Crew(run.threads) as crew:
-        descent = _Descent(counts, counts.shape[0] - held, topics, crew)
-        return _led(descent, judge, topics, turns, counts.shape[0], run)
+        way = _Way(_Descent(counts, documents, topics, crew), judge, topics, start)
+        way.go(1, TRIAL if turns >= ENOUGH else turns, run)
+        if turns >= ENOUGH and way.best < ASTRAY * start:
+            run.log("Held-out perplexity fell from %.1f to %.1f: it begins again from chance", start, way.best)
+            other = _sorted_out(counts, documents, topics, judge, crew, random, run)
+            other.go(ENOUGH + 1, turns, run)
+            way = other if other.best < NEAR * way.best else way
+        elif turns >= ENOUGH:
+            way.go(TRIAL + 1, turns, run)
+        if way.best >= start:
+            run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
+            return topics
+        run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, way.best)
+        return way.ended(len(order), run)
 
 
-def _led(descent: _Descent, judge: _Judge, topics: Topics, turns: int, documents: int, run: Run) -> Topics:
-    start = before = best = judge.perplexity(topics, 0)
-    kept = topics
-    for turn in range(1, turns + 1):
-        started = time.monotonic()
-        descent.turn()
-        run.progress(turn, turns + 1, descent.documents / max(1e-9, time.monotonic() - started))
-        if turn % EVERY == 0 or turn == turns:
-            found = descent.topics()
-            value = judge.perplexity(found, turn)
-            if value < best:
-                kept, best = found, value
-            if value > before * (1 - GAIN):
-                break
-            before = value
-        if run.stopping:
-            break
-    if best >= start:
-        run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
-        return topics
-    run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, best)
-    scale = judge.scale(kept)
-    if not run.stopping and descent.documents < documents:
-        descent.widen(documents)
-        for _ in range(LAST):
-            descent.turn()
-        kept = descent.topics()
-    return Topics(scale * kept.alpha, kept.beta)
+def _sorted_out(
+    counts: Any, documents: int, topics: Topics, judge: _Judge, crew: Crew, random: np.random.Generator, run: Run
+) -> _Way:
+    """Of some starts from chance, after some turns each, the most coherent of those about as likely as the best."""
+    ways = []
+    for number in range(CHANCES):
+        drawn = _by_chance(counts, topics, random)
+        ways.append(_Way(_Descent(counts, documents, drawn, crew), judge, drawn, np.inf))
+        ways[-1].go(TRIAL + number * SORTING + 1, TRIAL + (number + 1) * SORTING, run)
+    likely = min(way.best for way in ways)
+    return max((way for way in ways if way.best <= NEAR * likely), key=lambda way: coherence(way.kept, counts))
+
+
+def coherence(topics: Topics, counts: Any) -> float:
+    """Mean normalised pointwise mutual information of each topic's likeliest terms in a document, -1 to 1.
+
+    Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, 2009. -1 for a pair that never meets.
+    """
+    there = counts.tocsc(copy=True)
+    there.data = np.ones_like(there.data)
+    values = []
+    for words in topics.beta:
+        chosen = there[:, np.argsort(-words, kind="stable")[:TOP]]
+        both = (chosen.T @ chosen).toarray().astype(np.float64) / counts.shape[0]
+        one, other = np.triu_indices(len(both), 1)
+        alone, pair = np.diag(both), both[one, other]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.log(pair / (alone[one] * alone[other])) / np.maximum(-np.log(pair), TINY)
+        values.append(np.where(pair > 0, found, -1.0).mean() if len(pair) else 0.0)
+    return float(np.mean(values))
+
+
+def _by_chance(counts: Any, topics: Topics, random: np.random.Generator) -> Topics:
+    """Topics that are the frequencies of all terms, each times a number drawn from the exponential distribution."""
+    number, width = topics.beta.shape
+    beta = random.exponential(size=(number, width)) * (np.asarray(counts.sum(axis=0)).ravel() + PRIOR)
+    return Topics(np.full(number, topics.alpha.sum() / number), beta / beta.sum(axis=1, keepdims=True))
+
+
+class _Way:
+    """A descent from one start: `best`, the lowest held-out perplexity seen, and `kept`, the topics that had it."""
+
+    def __init__(self, descent: _Descent, judge: _Judge, topics: Topics, start: float) -> None:
+        self.best = self._before = start
+        self._descent, self._judge, self.kept = descent, judge, topics
+        self._settled = False
+
+    def go(self, first: int, last: int, run: Run) -> None:
+        """Turns number `first` to `last`, fewer if it settles or is to stop."""
+        for turn in range(first, last + 1):
+            if self._settled or (run.stopping and turn > first):
+                return
+            started = time.monotonic()
+            self._descent.turn()
+            self._judge.progress(turn, self._descent.documents / max(1e-9, time.monotonic() - started))
+            if turn % EVERY == 0 or turn == last:
+                self._look(turn)
+
+    def _look(self, turn: int) -> None:
+        found = self._descent.topics()
+        value = self._judge.perplexity(found, turn)
+        if value < self.best:
+            self.kept, self.best = found, value
+        self._settled = value > self._before * (1 - GAIN)
+        self._before = value
+
+    def ended(self, documents: int, run: Run) -> Topics:
+        """The best topics, after some turns with the held-out documents too."""
+        scale, kept = self._judge.scale(self.kept), self.kept
+        if not run.stopping and self._descent.documents < documents:
+            self._descent.widen(documents)
+            for _ in range(LAST):
+                self._descent.turn()
+            kept = self._descent.topics()
+        return Topics(scale * kept.alpha, kept.beta)
 
 
 class _Judge:
     """Document completion: mixtures from half of a document's words, the perplexity of the other half."""
 
-    def __init__(self, counts: Any, random: np.random.Generator, run: Run) -> None:
-        self._run = run
+    def __init__(self, counts: Any, turns: int, random: np.random.Generator, run: Run) -> None:
+        self._turns, self._run = turns, run
         self._seen, self._asked = counts.copy(), counts.copy()
         whole = np.floor(counts.data).astype(np.int64)
         self._seen.data = random.binomial(whole, 0.5).astype(np.float32) + (counts.data - whole)
@@ -89,6 +158,9 @@ class _Judge:
         value = self._of(topics)
         self._run.quality("train held_out_perplexity", value, "loss", turn)
         return value
+
+    def progress(self, turn: int, documents_a_second: float) -> None:
+        self._run.progress(turn, self._turns + 1, documents_a_second)
 
     def scale(self, topics: Topics) -> float:
         """The factor on alpha that is best for the held-out documents.

@@ -10,8 +10,7 @@ from math import log
 
 import numpy as np
 
-from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES as LANES
-from sagesmith.algorithms.factorization_machines.lanes_compiled import larger, load, spread, store, total
+from sagesmith.algorithms.lanes_compiled import LANES, larger, load, spread, store, total
 from sagesmith.formats.compiled import compiled
 
 TINY = np.float32(1e-30)

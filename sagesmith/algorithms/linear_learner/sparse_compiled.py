@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES, load, spread, store
+from sagesmith.algorithms.lanes_compiled import LANES, load, spread, store
 from sagesmith.algorithms.linear_learner.optimizers_compiled import Rules, State, step
 from sagesmith.algorithms.linear_learner.passes_compiled import Task, slopes
 from sagesmith.formats.compiled import compiled, inlined

@@ -1,8 +1,11 @@
 """Lanes: eight float32 at once in compiled code, as one value that can be added, multiplied and stored.
 
-LLVM turns loops of unknown length into vector code only from about 32 turns on, and a factorization machine of rank 8
-has loops of 8. A `Lanes` is LLVM's `<8 x float>`: one register with AVX, two with SSE or NEON. No operation is fused or
-reordered, so that the same numbers come out on every processor.
+LLVM turns loops of unknown length into vector code only from about 32 turns on, and a factorization machine of rank 8,
+or an LDA of 20 topics, has shorter ones. A `Lanes` is LLVM's `<8 x float>`: one register with AVX, two with SSE or
+NEON. No operation is fused or reordered, so that the same numbers come out on every processor.
+
+numba's cache looks only at the file of the function that it compiles: after a change here, touch the files that import
+this one, or clear their `__pycache__`, or old code runs on.
 
     load(table, row, column) → Lanes        store(table, row, column, lanes)
     spread(x) → Lanes of eight x            total(lanes) → their sum, float32
