@@ -29,6 +29,7 @@ class Estimator:
 
     role: ClassVar[Role] = "other"
     takes_sparse: ClassVar[bool] = True  # scipy's matrices
+    takes_negative: ClassVar[bool] = True  # numbers below 0; without, features are counts
     takes_missing: ClassVar[bool] = False  # NaN among the features
     checks_values: ClassVar[bool] = False  # `train` itself refuses NaN and infinity, at no cost: `fit` need not look
     hyperparameters: ClassVar[Mapping[str, Hyperparameter]] = {}

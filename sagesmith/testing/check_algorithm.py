@@ -36,7 +36,7 @@ Check = Callable[[type[Algorithm], "Sample"], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """Small training data: `X` (n, d), `y` (n,) or None."""
+    """Small training data: `X` (n, d), `y` (n,) or None; counts, where an algorithm takes nothing below 0."""
 
     X: np.ndarray
     y: np.ndarray | None
@@ -47,6 +47,8 @@ class Sample:
         random = np.random.default_rng(7)
         side = random.integers(0, 2, rows)
         X = (random.normal(size=(rows, columns)) + 2 * side[:, None]).astype(np.float32)
+        if not algorithm.takes_negative:
+            X = np.floor(np.abs(X) * 3).astype(np.float32)
         task = algorithm(**algorithm.example).task
         if task == "classifier":
             return cls(X, side)
