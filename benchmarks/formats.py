@@ -3,16 +3,19 @@
     python benchmarks/formats.py [--sdk-python /path/to/venv/bin/python] [--rounds 5] [--megabytes 64]
 
 RecordIO is read beside `read_records` of SageMaker's own Python SDK, which lives in an environment of its own (it
-brings its own protobuf); CSV beside pyarrow.csv.read_csv and pandas.read_csv. Rounds alternate between the readers, one
-thread each, files in the page cache. Printed are medians of processor time, so that other work on the machine counts
-less, with the ratio to ours. "copy" is the bound: the same bytes read from the file and copied once in memory. Peers
-return what they return; ours is float32 rows with labels apart. pyarrow is timed three ways: as it comes, told that all
-is float32, and laid out in rows of float32 as the algorithms need them.
+brings its own protobuf); CSV beside pyarrow.csv.read_csv and pandas.read_csv, libsvm beside scikit-learn's
+load_svmlight_file. Rounds alternate between the readers, files in the page cache. Where nothing else is said a reader
+has one thread; ours and pyarrow are also run with all processors. Printed are medians of the clock and of processor
+time, which counts other work on the machine less, with the ratio of the clock to ours with one thread. "copy" is the
+bound: the same bytes read from the file and copied once in memory. Peers return what they return; ours is float32 rows
+with labels apart. pyarrow is timed three ways: as it comes, told that all is float32, and laid out in rows of float32
+as the algorithms need them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +29,7 @@ import pandas as pd
 import pyarrow as arrow
 from pyarrow import csv
 from scipy import sparse
+from sklearn.datasets import load_svmlight_file
 
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.channel import Channel
@@ -37,18 +41,22 @@ warnings.simplefilter("ignore")
 from sagemaker.amazon.common import read_records
 print("ready", flush=True)
 for line in sys.stdin:
-    begun = time.process_time()
+    begun, busy = time.perf_counter(), time.process_time()
     with open(line.strip(), "rb") as file:
         rows = len(read_records(file))
-    print(rows, time.process_time() - begun, flush=True)
+    print(rows, time.perf_counter() - begun, time.process_time() - busy, flush=True)
 """
 
 
-def timed(read: Callable[[], int]) -> Callable[[], float]:
-    def run() -> float:
-        begun = time.process_time()
+Times = tuple[float, float]  # seconds on the clock, and of processors
+
+
+def timed(read: Callable[[], int], threads: int = 1) -> Callable[[], Times]:
+    def run() -> Times:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        begun, busy = time.perf_counter(), time.process_time()
         assert read() > 0
-        return time.process_time() - begun
+        return time.perf_counter() - begun, time.process_time() - busy
 
     return run
 
@@ -80,12 +88,13 @@ class Sdk:
             if not line:
                 raise SystemExit(f"{python} cannot import the sagemaker SDK")
 
-    def read(self, path: Path) -> Callable[[], float]:
-        def run() -> float:
+    def read(self, path: Path) -> Callable[[], Times]:
+        def run() -> Times:
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             print(path, file=self.process.stdin, flush=True)
-            return float(self.process.stdout.readline().split()[1])
+            _, clock, busy = self.process.stdout.readline().split()
+            return float(clock), float(busy)
 
         return run
 
@@ -95,21 +104,21 @@ class Sdk:
         self.process.wait()
 
 
-def compare(title: str, path: Path, readers: dict[str, Callable[[], float]], rounds: int) -> None:
+def compare(title: str, path: Path, readers: dict[str, Callable[[], Times]], rounds: int) -> None:
     """Alternates the readers, after one round that is not counted, and prints medians."""
-    times: dict[str, list[float]] = {name: [] for name in readers}
+    times: dict[str, list[Times]] = {name: [] for name in readers}
     for turn in range(rounds + 1):
         for name, run in readers.items():
             taken = run()
             if turn:
                 times[name].append(taken)
     size = path.stat().st_size / 1e6
-    ours = statistics.median(times["sagesmith"])
-    print(f"\n{title}, {size:.0f} MB, median of {rounds}")
-    print("\n| reader | MB/s | seconds | time against ours |\n|---|---|---|---|")
+    ours = statistics.median(clock for clock, _ in times["sagesmith"])
+    print(f"\n**{title}, {size:.0f} MB, median of {rounds}**")
+    print("\n| reader | MB/s | seconds | of processors | time against ours |\n|---|---|---|---|---|")
     for name, found in times.items():
-        median = statistics.median(found)
-        print(f"| {name} | {size / median:,.0f} | {median:.3f} | {median / ours:.2f}x |", flush=True)
+        clock, busy = (statistics.median(pair[at] for pair in found) for at in (0, 1))
+        print(f"| {name} | {size / clock:,.0f} | {clock:.3f} | {busy:.3f} | {clock / ours:.2f}x |", flush=True)
 
 
 def make_recordio(folder: Path, megabytes: int) -> list[tuple[str, Path]]:
@@ -143,9 +152,23 @@ def make_csv(folder: Path, megabytes: int) -> list[tuple[str, Path]]:
     return made
 
 
-def arrow_table(path: Path, cells: arrow.DataType | None = None) -> arrow.Table:
+def make_libsvm(folder: Path, megabytes: int) -> Path:
+    """50 of 10,000 columns, rounded to 6 digits."""
+    rng = np.random.default_rng(0)
+    rows = megabytes * 1400
+    keys = np.sort(rng.integers(0, 200, (rows, 50)) + 200 * np.arange(50), axis=1).tolist()
+    values = rng.normal(size=(rows, 50)).tolist()
+    path = folder / "rows.libsvm"
+    with path.open("w") as file:
+        for row in range(rows):
+            pairs = zip(keys[row], values[row], strict=True)
+            file.write(f"{row % 2} {' '.join(f'{key}:{value:.6g}' for key, value in pairs)}\n")
+    return path
+
+
+def arrow_table(path: Path, cells: arrow.DataType | None = None, threads: bool = False) -> arrow.Table:
     """pyarrow's own reader; `cells` is the type of every column, which it guesses if there is none."""
-    options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+    options = csv.ReadOptions(autogenerate_column_names=True, use_threads=threads)
     with path.open("rb") as file:
         columns = file.readline().count(b",") + 1
     types = {f"f{index}": cells for index in range(columns)} if cells else None
@@ -194,11 +217,13 @@ def main() -> None:
     parser.add_argument("--sdk-python", default="", help="python of an environment with sagemaker 2.x")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--text-only", action="store_true", help="CSV and libsvm")
     given = parser.parse_args()
-    arrow.set_cpu_count(1)
+    processors = len(os.sched_getaffinity(0))
+    arrow.set_cpu_count(processors)  # it would look at OMP_NUM_THREADS, which `timed` changes
     sdk = Sdk(given.sdk_python) if given.sdk_python else None
     with tempfile.TemporaryDirectory() as name:
-        for title, path in make_recordio(Path(name), given.megabytes):
+        for title, path in [] if given.text_only else make_recordio(Path(name), given.megabytes):
             readers = {"sagesmith": timed(lambda path=path: rows_of(path, "recordio-protobuf"))}
             readers["copy"] = timed(lambda path=path: copied(path))
             if sdk is not None:
@@ -211,14 +236,27 @@ def main() -> None:
         for title, path in make_csv(Path(name), given.megabytes):
             readers = {
                 "sagesmith": timed(lambda path=path: rows_of(path, "text/csv")),
+                f"sagesmith, {processors} threads": timed(lambda path=path: rows_of(path, "text/csv"), processors),
                 "pyarrow, a table of guessed types": timed(lambda path=path: arrow_table(path).num_rows),
                 "pyarrow, a table of float32": timed(lambda path=path: arrow_table(path, arrow.float32()).num_rows),
+                f"pyarrow, a table of float32, {processors} threads": timed(
+                    lambda path=path: arrow_table(path, arrow.float32(), True).num_rows
+                ),
                 "pyarrow, a float32 matrix": timed(lambda path=path: len(arrow_matrix(path))),
                 "pandas.read_csv": timed(lambda path=path: len(pd.read_csv(path, header=None))),
                 "copy": timed(lambda path=path: copied(path)),
             }
             compare(title, path, readers, given.rounds)
-        compare_memory(Path(name), path)
+        longest = path
+        path = make_libsvm(Path(name), given.megabytes)
+        readers = {
+            "sagesmith": timed(lambda: rows_of(path, "text/libsvm")),
+            f"sagesmith, {processors} threads": timed(lambda: rows_of(path, "text/libsvm"), processors),
+            "sklearn load_svmlight_file": timed(lambda: load_svmlight_file(str(path), dtype=np.float32)[0].shape[0]),
+            "copy": timed(lambda: copied(path)),
+        }
+        compare("libsvm, 50 of 10,000 columns", path, readers, given.rounds)
+        compare_memory(Path(name), longest)
 
 
 if __name__ == "__main__":

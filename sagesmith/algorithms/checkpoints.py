@@ -6,11 +6,12 @@ by `.sagemaker-uploading` and `.sagemaker-uploaded` and leaves those alone whose
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,19 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run; does nothing where checkpointing is not configured, or on other hosts than the first.
+    """The checkpoints of one run: written and read by the first host, given by it to the others.
+
+    Does nothing where checkpointing is not configured.
 
     Args:
-        settings: the hyperparameters; a checkpoint of a run with others is left aside.
+        settings: the hyperparameters, and what else must be the same for a run to go on from a checkpoint.
+        apart: names among them that may differ (those that only say when training ends).
     """
 
-    def __init__(self, run: Run, algorithm: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, run: Run, algorithm: str, settings: Mapping[str, Any], apart: Collection[str] = ()) -> None:
         self._run, self._folder = run, run.checkpoints
-        self._settings = json.loads(json.dumps(dict(settings)))
+        same = {name: value for name, value in settings.items() if name not in apart}
+        self._job = json.loads(json.dumps(same | {"hosts": len(run.hosts)}))
         self._name = f"{algorithm}-checkpoint"
         self._pattern = re.compile(rf"^{re.escape(self._name)}\.([0-9]+)\.npz$")
 
@@ -57,7 +62,7 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._name}.{number}.npz"
         partial = path.with_name(f"{path.name}.sagemaker-ignore")
-        document = json.dumps({"settings": self._settings, "facts": dict(facts or {})}).encode()
+        document = json.dumps({"job": self._job, "facts": dict(facts or {})}).encode()
         content: Any = {_FACTS: np.frombuffer(document, np.uint8)} | {f"array/{k}": v for k, v in arrays.items()}
         with partial.open("wb") as file:
             np.savez(file, **content)
@@ -68,24 +73,38 @@ class Checkpoints:
             self._remove(self._folder / f"{self._name}.{old}.npz")
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read and has the same hyperparameters; what is left aside is logged."""
+        """The newest checkpoint of this job that can be read, on every host; what is left aside is logged.
+
+        All hosts must call it.
+        """
+        content = self._read() if self._run.is_master else b""
+        if len(self._run.hosts) > 1:
+            content = self._run.gather(content)[0]
+        return self._opened(content) if content else None
+
+    def _read(self) -> bytes:
         for number in reversed(self._numbers()):
             assert self._folder is not None
             path = self._folder / f"{self._name}.{number}.npz"
             try:
-                return self._read(path, number)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                self._run.log("Checkpoint %s left aside: %s", path.name, error)
-        return None
+                content = number.to_bytes(8, "big") + path.read_bytes()
+                self._opened(content)
+            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+                self._run.log("Checkpoint left aside: %s: %s", path, error)
+            else:
+                self._run.log("Checkpoint loaded from %s", path)
+                return content
+        return b""
 
-    def _read(self, path: Path, number: int) -> Checkpoint:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    def _opened(self, content: bytes) -> Checkpoint:
+        with np.load(io.BytesIO(content[8:]), allow_pickle=False) as archive:
             document = json.loads(archive[_FACTS].tobytes())
-            if document["settings"] != self._settings:
-                raise ValueError("it was written with other hyperparameters")
+            found = document["job"]
+            other = sorted(name for name in {*self._job, *found} if self._job.get(name) != found.get(name))
+            if other:
+                raise ValueError(f"it is of a job with other {', '.join(other)}")
             arrays = {k.removeprefix("array/"): archive[k] for k in archive.files if k != _FACTS}
-        self._run.log("Checkpoint loaded from %s", path)
-        return Checkpoint(number, arrays, document["facts"])
+        return Checkpoint(int.from_bytes(content[:8], "big"), arrays, document["facts"])
 
     def _numbers(self) -> list[int]:
         if self._folder is None or not self._folder.is_dir():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sagesmith.formats.ahead import processors
 
 logger = logging.getLogger("sagesmith.algorithms")
 
@@ -36,7 +37,7 @@ class Run:
     port: int = 0
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
+        self.threads = threads or processors()
         self.gpus = sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*"))
 
     @property

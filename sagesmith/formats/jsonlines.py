@@ -58,7 +58,7 @@ class Json(Format):
 
 
 def _values(source: Source, options: Options) -> Iterator[tuple[Any, str]]:
-    for text, first in pieces(source, options.charset):
+    for text, first, _ in pieces(source, options.charset):
         for number, line in enumerate(text.splitlines(), first):
             if line.strip():
                 place = f"{source.name}, line {number}"

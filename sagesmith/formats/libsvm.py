@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
+from sagesmith.formats.ahead import in_order, processors
 from sagesmith.formats.batch import Batch, csr
 from sagesmith.formats.compiled import worthwhile
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
-from sagesmith.formats.lines import pieces
+from sagesmith.formats.lines import CR, count, pieces
 from sagesmith.formats.numbers import float32, number, shown
 from sagesmith.formats.source import Source
 
 LARGEST_INDEX = 2**31 - 2
+PIECE_BYTES = 1 << 20
+COLON = 58
 
 
 class Libsvm(Format):
@@ -34,19 +37,37 @@ class Libsvm(Format):
 
     def batches(self, source: Source, options: Options) -> Iterator[Batch]:
         first, widest = options.first_index, 0
-        compile_it = options.label_size == 1 and worthwhile(source.size() or 0)
-        for text, line in pieces(source, options.charset):
-            compile_it = compile_it or (options.label_size == 1 and worthwhile(len(text)))
-            rows = _compiled(text) if compile_it else None
-            if rows is None:
-                rows = read_lines(text, options.label_size > 0, source.name, line)
+        for rows, where in _rows(source, options):
             if not len(rows):
                 continue
             matrix: Any = rows.features
             if first is None and matrix.nnz:
                 first = min(1, int(matrix.indices.min()))
             widest = max(widest, rows.width - (first or 0))
-            yield _shifted(rows, first or 0, options.width, widest, f"{source.name}, lines from {line}")
+            yield _shifted(rows, first or 0, options.width, widest, where)
+
+
+def _rows(source: Source, options: Options) -> Iterator[tuple[Batch, str]]:
+    """The rows of each piece of text with columns as numbered there, and its place."""
+    labelled = options.label_size > 0
+
+    def read(piece: tuple[bytes, int, int]) -> tuple[Batch, str]:
+        text, line, lines = piece
+        rows = _compiled(text, lines) if compile_it else None
+        if rows is None:
+            rows = read_lines(text, labelled, source.name, line)
+        return rows, f"{source.name}, lines from {line}"
+
+    expected = source.size() or 0
+    compile_it = False
+    given = pieces(source, options.charset, PIECE_BYTES)
+    for piece in given:
+        compile_it = options.label_size == 1 and worthwhile(max(expected, len(piece[0])))
+        if compile_it:  # from here on; a request has a thread of its own already
+            threads = processors() if source.body is None else 1
+            yield from in_order(read, chain([piece], given), threads)
+        else:
+            yield read(piece)
 
 
 def read_lines(text: bytes, labelled: bool, name: str = "", first_line: int = 1) -> Batch:
@@ -144,19 +165,19 @@ def _groups(groups: list[int | None], where: str) -> np.ndarray | None:
     return np.array(given, np.int64) if given else None
 
 
-def _compiled(text: bytes) -> Batch | None:
-    """The same as `read_lines` for labelled rows, or None where that one must see to it."""
+def _compiled(text: bytes, lines: int) -> Batch | None:
+    """The same as `read_lines` for labelled rows in so many lines, or None where that one must see to it."""
     if b"qid:" in text or b"#" in text:
         return None
     from sagesmith.formats.libsvm_compiled import FINE, parse
 
     text = text if text.endswith(b"\n") else text + b"\n"
-    rows = text.count(b"\n") + text.count(b"\r") + 1
-    most = text.count(b":")
+    rows = lines + 1 + (count(text, CR) if b"\r" in text else 0)  # at most
+    most = count(text, COLON)
     labels, starts = np.empty(rows, np.float32), np.zeros(rows + 1, np.int32)
     keys, values = np.empty(most, np.int32), np.empty(most, np.float32)
     hard = np.empty((most // 4 + 64, 3), np.int64)
-    status, filled, count, hards = parse(np.frombuffer(text, np.uint8), labels, starts, keys, values, hard)
+    status, filled, found, hards = parse(np.frombuffer(text, np.uint8), labels, starts, keys, values, hard)
     if status != FINE:
         return None
     try:
@@ -164,8 +185,8 @@ def _compiled(text: bytes) -> Batch | None:
             values[position] = float32([_number(text[start:stop], "value", "")])[0]
     except DataError:
         return None
-    width = int(keys[:count].max()) + 1 if count else 0
-    return Batch(csr(values[:count], keys[:count], starts[: filled + 1], width), labels[:filled])
+    width = int(keys[:found].max()) + 1 if found else 0
+    return Batch(csr(values[:found], keys[:found], starts[: filled + 1], width), labels[:filled])
 
 
 def _shifted(rows: Batch, first: int, width: int | None, widest: int, where: str) -> Batch:

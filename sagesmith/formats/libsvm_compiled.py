@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sagesmith.formats.compiled import compiled
-from sagesmith.formats.numbers_compiled import DECLINED, decimal
-from sagesmith.formats.words_compiled import address_of, byte_at
+from sagesmith.formats.numbers_compiled import DECLINED, decimal, quick_decimal
+from sagesmith.formats.words_compiled import ROOM, address_of, byte_at
 
 FINE, NOT_MINE = 0, 1
 LARGEST_INDEX = 2**31 - 2
@@ -54,8 +54,12 @@ def parse(
             if at == begun or byte_at(at) != 58 or key <= before or key > LARGEST_INDEX:
                 return NOT_MINE, row, count, hards
             at += 1
-            end, value = decimal(at)
-            if end == DECLINED or (byte_at(end) > 32):
+            end, value = at, np.float32(0)
+            if at + ROOM < stop:
+                end, value = quick_decimal(at)
+            if end == at or byte_at(end) > 32:
+                end, value = decimal(at)
+            if end == DECLINED or byte_at(end) > 32:
                 end = at
                 while byte_at(end) > 32:
                     end += 1
@@ -63,8 +67,7 @@ def parse(
                     return NOT_MINE, row, count, hards
                 hard[hards, 0], hard[hards, 1], hard[hards, 2] = count, at - begin, end - begin
                 hards += 1
-            keys[count] = key
-            values[count] = value
+            keys[count], values[count] = key, value
             before = key
             count += 1
             at = end

@@ -18,8 +18,8 @@ COUNTED = 64 << 10  # bytes compared at once, few enough to stay in the cache
 BOM = b"\xef\xbb\xbf"
 
 
-def pieces(source: Source, charset: str = "utf-8", size: int = PIECE_BYTES) -> Iterator[tuple[bytes, int]]:
-    """Whole lines of about `size` bytes in UTF-8, with the number of their first line, counted from 1.
+def pieces(source: Source, charset: str = "utf-8", size: int = PIECE_BYTES) -> Iterator[tuple[bytes, int, int]]:
+    """Whole lines of about `size` bytes in UTF-8, the number of their first line, counted from 1, and how many end.
 
     Lines end in LF, CR LF, or CR where a file knows no LF. A byte order mark is dropped.
 
@@ -30,20 +30,27 @@ def pieces(source: Source, charset: str = "utf-8", size: int = PIECE_BYTES) -> I
         line = 1
         held: list[bytes] = []  # of a line that has not ended yet; joined once, or long lines would cost their square
         for block in _in_utf8(stream, source.name, charset, size):
-            ends = b"\n" in block or b"\r" in block or (held and held[-1].endswith(b"\r"))
-            held.append(block)
-            end = 0
-            if ends:
-                text = b"".join(held)
-                end = _end_of_lines(text)
-                held = [text[end:]]
-            if end == 0 and sum(map(len, held)) > LONGEST_LINE:
-                raise DataError(f"{source.name}, line {line}: longer than {LONGEST_LINE} bytes")
-            if end:
-                yield text[:end], line
-                line += _lines(text[:end])
+            text, held = _parted(held, block)
+            if not text:
+                if sum(map(len, held)) > LONGEST_LINE:
+                    raise DataError(f"{source.name}, line {line}: longer than {LONGEST_LINE} bytes")
+                continue
+            lines = _lines(text)
+            yield text, line, lines
+            line += lines
         if rest := b"".join(held):
-            yield rest, line
+            yield rest, line, _lines(rest)
+
+
+def _parted(held: list[bytes], block: bytes) -> tuple[bytes, list[bytes]]:
+    """What is held and a block behind it: the lines that end, and what is held from now on."""
+    if end := block.rfind(b"\n") + 1:
+        return b"".join([*held, memoryview(block)[:end]]), [block[end:]]
+    if b"\r" not in block and not (held and held[-1].endswith(b"\r")):
+        return b"", [*held, block]
+    text = b"".join([*held, block])
+    end = text.rfind(b"\n") + 1 or text.rfind(b"\r", 0, len(text) - 1) + 1  # a CR that no LF can follow any more
+    return text[:end], [text[end:]]
 
 
 def _in_utf8(stream: BinaryIO, name: str, charset: str, size: int) -> Iterator[bytes]:
@@ -68,12 +75,6 @@ def _transcoded(decoder: codecs.IncrementalDecoder, block: bytes, name: str, cha
         return decoder.decode(block, final=not block).encode()
     except ValueError as error:
         raise DataError(f"{name}: not {charset}: {error}") from error
-
-
-def _end_of_lines(text: bytes) -> int:
-    """Where the last whole line ends: after the last LF, or the last CR that no LF can follow any more."""
-    end = text.rfind(b"\n") + 1
-    return end or text.rfind(b"\r", 0, len(text) - 1) + 1
 
 
 def count(text: bytes, byte: int) -> int:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self, cast
 from sagesmith.formats.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
-READ_BYTES = 1 << 20
+READ_BYTES = 64 << 10  # of a buffer; what is asked for beyond it is read without one
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
+from sagesmith.formats.ahead import in_order, processors
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.compiled import worthwhile
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Format, Options
-from sagesmith.formats.lines import CR, LF, count, pieces
+from sagesmith.formats.lines import CR, count, pieces
 from sagesmith.formats.numbers import float32, number, shown
 from sagesmith.formats.source import Source
 
@@ -30,26 +32,52 @@ class Csv(Format):
     content_types = ("text/csv", "csv", "application/csv", "application/x-csv")
 
     def batches(self, source: Source, options: Options) -> Iterator[Batch]:
-        leading = options.label_size + options.weighted
-        width = None if options.width is None else options.width + leading
-        expected = source.size() or 0
-        seen = 0
-        for text, line in pieces(source, options.charset, PIECE_BYTES):
-            if options.delimiter == "auto":
-                options = replace(options, delimiter=sniff_delimiter(text))
-            if width is None and (width := _first_width(text, options.delimiter)) is None:
-                continue
-            if width <= leading:
-                raise DataError(
-                    f"{source.name}, line {line}: {width} column(s), but the first {leading} hold label or weight"
-                )
-            seen += len(text)  # of a pipe or a gzip file the size is not known before
-            compile_it = worthwhile(max(expected, seen))
-            matrix = _compiled(text, options.delimiter, width) if compile_it else None
-            if matrix is None:
-                matrix = read_lines(text, options.delimiter, width, source.name, line)
-            if len(matrix):
-                yield _batch(matrix, options)
+        tasks = _pieces(source, options)
+        for piece in tasks:
+            if piece.compile_it:  # from here on; a request has a thread of its own already
+                threads = processors() if source.body is None else 1
+                yield from filter(len, in_order(_read, chain([piece], tasks), threads))
+            elif len(batch := _read(piece)):
+                yield batch
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Whole lines of a source, and how to read them."""
+
+    text: bytes
+    name: str
+    line: int  # number of the first
+    lines: int  # that end in it
+    options: Options
+    width: int  # of a row, with label and weight
+    compile_it: bool
+
+
+def _pieces(source: Source, options: Options) -> Iterator[_Piece]:
+    leading = options.label_size + options.weighted
+    width = None if options.width is None else options.width + leading
+    expected = source.size() or 0
+    seen = 0
+    for text, line, lines in pieces(source, options.charset, PIECE_BYTES):
+        if options.delimiter == "auto":
+            options = replace(options, delimiter=sniff_delimiter(text))
+        if width is None and (width := _first_width(text, options.delimiter)) is None:
+            continue
+        if width <= leading:
+            raise DataError(
+                f"{source.name}, line {line}: {width} column(s), but the first {leading} hold label or weight"
+            )
+        seen += len(text)  # of a pipe or a gzip file the size is not known before
+        yield _Piece(text, source.name, line, lines, options, width, worthwhile(max(expected, seen)))
+
+
+def _read(piece: _Piece) -> Batch:
+    delimiter = piece.options.delimiter
+    matrix = _compiled(piece.text, piece.lines, delimiter, piece.width) if piece.compile_it else None
+    if matrix is None:
+        matrix = read_lines(piece.text, delimiter, piece.width, piece.name, piece.line)
+    return _batch(matrix, piece.options)
 
 
 def read_lines(text: bytes, delimiter: str, width: int, name: str = "", first_line: int = 1) -> np.ndarray:
@@ -85,12 +113,12 @@ def _read_cells(parts: list[bytes], where: str) -> Iterator[float]:
             raise DataError(f"{where}, column {column + 1}: {shown(part)} is not a number") from None
 
 
-def _compiled(text: bytes, delimiter: str, width: int) -> np.ndarray | None:
-    """The same as `read_lines`, or None where that one must say what is wrong."""
+def _compiled(text: bytes, lines: int, delimiter: str, width: int) -> np.ndarray | None:
+    """The same as `read_lines` for a text in which so many lines end, or None where that one must say what is wrong."""
     from sagesmith.formats.tabular_compiled import FINE, fill
 
     text = text if text.endswith(b"\n") else text + b"\n"
-    rows = count(text, LF) + (count(text, CR) if b"\r" in text else 0)  # at most
+    rows = lines + 1 + (count(text, CR) if b"\r" in text else 0)  # at most
     if width > len(text):
         return None
     matrix = np.empty((rows, width), np.float32)

@@ -62,13 +62,20 @@ def test_a_broken_one_is_left_aside_and_said(run: RecordingRun) -> None:
     found = kept.newest()
     assert found is not None
     assert found.number == 1
-    assert any("net-checkpoint.2.npz left aside" in line for line in run.lines)
+    assert any(line.startswith("Checkpoint left aside: ") and "net-checkpoint.2.npz" in line for line in run.lines)
 
 
 def test_another_runs_is_left_aside(run: RecordingRun) -> None:
     Checkpoints(run, "net", SETTINGS).write(1, {})
     assert Checkpoints(run, "net", SETTINGS | {"epochs": 4}).newest() is None
+    assert any("it is of a job with other epochs" in line for line in run.lines)
+    assert Checkpoints(run, "net", SETTINGS | {"epochs": 4}, apart=["epochs"]).newest() is None
     assert Checkpoints(run, "other", SETTINGS).newest() is None
+
+
+def test_what_may_differ_may_differ(run: RecordingRun) -> None:
+    Checkpoints(run, "net", SETTINGS, apart=["epochs"]).write(1, {})
+    assert Checkpoints(run, "net", SETTINGS | {"epochs": 4}, apart=["epochs"]).newest() is not None
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_one(run: RecordingRun, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def trained(data: Any, folder: Path | None, **changed: Any) -> tuple[LinearLearn
 def test_a_resumed_job_ends_with_the_model_of_an_uninterrupted_one(optimizer: str, cancer: Any, tmp_path: Path) -> None:
     whole, _ = trained(cancer, None, optimizer=optimizer)
     trained(cancer, tmp_path, optimizer=optimizer, epochs=3)
-    assert kept(tmp_path) == ["linear-learner-checkpoint.1", "linear-learner-checkpoint.2"]
+    assert kept(tmp_path) == ["linear-learner-checkpoint.1.npz", "linear-learner-checkpoint.2.npz"]
     resumed, run = trained(cancer, tmp_path, optimizer=optimizer)
     assert "Resuming from checkpoint 2: 3 epochs remain" in run.lines
     assert sum("#early_stopping_criteria_metric" in line for line in run.lines) == 3
@@ -49,14 +49,14 @@ def test_a_resumed_job_ends_with_the_model_of_an_uninterrupted_one(optimizer: st
 
 def test_torn_and_foreign_checkpoints_are_left_aside(cancer: Any, tmp_path: Path) -> None:
     trained(cancer, tmp_path, epochs=3)
-    whole = (tmp_path / "linear-learner-checkpoint.2").read_bytes()
-    (tmp_path / "linear-learner-checkpoint.2").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "linear-learner-checkpoint.9.sagemaker-ignore").write_bytes(b"half")
+    whole = (tmp_path / "linear-learner-checkpoint.2.npz").read_bytes()
+    (tmp_path / "linear-learner-checkpoint.2.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "linear-learner-checkpoint.9.npz.sagemaker-ignore").write_bytes(b"half")
     _, run = trained(cancer, tmp_path, epochs=3)
     assert any(line.startswith("Checkpoint left aside: ") and "checkpoint.2" in line for line in run.lines)
     assert "Resuming from checkpoint 1: 1 epochs remain" in run.lines
     _, run = trained(cancer, tmp_path, epochs=3, learning_rate=0.1)
-    assert any("it is of a job with other hyperparameters" in line for line in run.lines)
+    assert any("it is of a job with other learning_rate" in line for line in run.lines)
     assert not any("Resuming" in line for line in run.lines)
 
 
@@ -70,13 +70,13 @@ def test_early_stopping_goes_on_where_it_was(cancer: Any, tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_being_uploaded_stays(cancer: Any, tmp_path: Path) -> None:
-    tmp_path.joinpath("linear-learner-checkpoint.0.sagemaker-uploading").touch()
-    tmp_path.joinpath("linear-learner-checkpoint.1.sagemaker-uploaded").touch()
+    tmp_path.joinpath("linear-learner-checkpoint.0.npz.sagemaker-uploading").touch()
+    tmp_path.joinpath("linear-learner-checkpoint.1.npz.sagemaker-uploaded").touch()
     trained(cancer, tmp_path, epochs=4)
     assert [name for name in kept(tmp_path) if "sagemaker" not in name] == [
-        f"linear-learner-checkpoint.{epoch}" for epoch in (0, 2, 3)
+        f"linear-learner-checkpoint.{epoch}.npz" for epoch in (0, 2, 3)
     ]
-    assert not (tmp_path / "linear-learner-checkpoint.1.sagemaker-uploaded").exists()
+    assert not (tmp_path / "linear-learner-checkpoint.1.npz.sagemaker-uploaded").exists()
 
 
 def test_hosts_go_on_from_the_first_ones_checkpoint(cancer: Any, tmp_path: Path) -> None:

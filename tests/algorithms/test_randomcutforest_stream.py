@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,7 @@ def test_one_by_one_and_many_at_once_are_the_same(taxi: Any) -> None:
     singly = np.array([one.update(value) for value in values])
     assert np.array_equal(two.update_many(values), singly)
     assert np.array_equal(np.concatenate([many.update_many(values[:7]), many.update_many(values[7:])]), singly)
+    assert one.threshold == two.threshold == many.threshold
     assert (singly[:20] == 0).all(), "no shingle, then no tree with a point"
     assert (singly[20:] > 0).all()
 
@@ -116,6 +119,30 @@ def test_time_decay_forgets() -> None:
     assert held[0] == 1.0, "all from the last 2,000"
     assert held[1] == pytest.approx(0.5, abs=0.1), "a uniform sample of all"
     assert quick.score(0.0) > slow.score(0.0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_a_sample_is_drawn_with_the_weights_that_fade(decay: float) -> None:
+    trees, points, values = 4000, 3, 12
+    stream = StreamingForest(num_trees=trees, num_samples_per_tree=points, time_decay=decay)
+    stream.update_many(np.arange(values))
+    held = stream._forest.trees.point[..., 0][stream._forest.trees.mass > 0].astype(int)
+    # Weighted sampling without replacement, drawn in the plain way: the largest of u ** (1 / weight).
+    weights = np.exp(decay * np.arange(values))
+    keys = np.random.default_rng(0).random((trees, values)) ** (1 / weights)
+    plain = np.argsort(-keys, axis=1)[:, :points]
+    seen, expected = (np.bincount(each.ravel(), minlength=values) / trees for each in (held, plain))
+    assert seen == pytest.approx(expected, abs=0.04)
+
+
+@pytest.mark.parametrize("decay", [50.0, 1e4])
+def test_a_decay_that_leaves_no_choice_keeps_the_last(decay: float) -> None:
+    for several in (True, False):
+        stream = StreamingForest(num_trees=5, num_samples_per_tree=4, time_decay=decay)
+        for value in range(40):
+            stream.update_many([value]) if several else stream.update(value)
+        held = stream._forest.trees.point[..., 0][stream._forest.trees.mass > 0].reshape(5, 4)
+        assert (np.sort(held) == [36, 37, 38, 39]).all()
 
 
 def test_the_marathon_christmas_and_the_snowstorm_stand_out(taxi: Any) -> None:
@@ -155,6 +182,18 @@ def test_a_saved_stream_goes_on_as_if_nothing_had_happened(taxi: Any, tmp_path: 
     assert np.array_equal(again.update_many(taxi[1][300:400]), stream.update_many(taxi[1][300:400]))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+def test_a_copy_goes_its_own_way(copied: Any, taxi: Any) -> None:
+    stream = StreamingForest(shingle_size=6, num_trees=5, num_samples_per_tree=32)
+    for value in taxi[1][:200]:
+        stream.update(value)
+    other, untouched = copied(stream), copied(stream)
+    scores = [stream.update(value) for value in taxi[1][200:300]]
+    assert [other.update(value) for value in taxi[1][200:300]] == scores
+    assert untouched.seen == 200
+    assert np.array_equal(untouched.update_many(taxi[1][200:300]), scores)
+
+
 @pytest.mark.parametrize("name", ["child", "cut", "holders", "free", "feature", "root", "mass", "total"])
 def test_a_saved_stream_that_was_tampered_with_is_refused(name: str, tmp_path: Path) -> None:
     stream = StreamingForest(num_trees=2, num_samples_per_tree=8)
@@ -185,7 +224,7 @@ def test_a_torn_stream_is_refused(tmp_path: Path) -> None:
                 StreamingForest.load(tmp_path)
         path.write_bytes(content)
     document = json.loads((tmp_path / "stream.json").read_text())
-    (tmp_path / "stream.json").write_text(json.dumps(document | {"version": 2}))
+    (tmp_path / "stream.json").write_text(json.dumps(document | {"version": 1}))
     with pytest.raises(ValueError, match="another version"):
         StreamingForest.load(tmp_path)
 

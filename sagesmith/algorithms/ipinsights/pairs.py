@@ -197,7 +197,7 @@ def _csv(given: ContentType) -> ContentType:
 
 
 def _lines(source: Source, given: ContentType) -> Iterator[tuple[bytes, str]]:
-    for text, first in pieces(source, Options().of(given).charset):
+    for text, first, _ in pieces(source, Options().of(given).charset):
         for number, line in enumerate(text.splitlines(), first):
             yield line, f"{source.name}, line {number}"
 
@@ -205,7 +205,7 @@ def _lines(source: Source, given: ContentType) -> Iterator[tuple[bytes, str]]:
 def _read_csv(source: Source, given: ContentType, seed: int) -> Iterator[Pairs]:
     from sagesmith.algorithms.ipinsights.pairs_compiled import FINE, read_lines
 
-    for text, first in pieces(source, Options().of(given).charset):
+    for text, first, _ in pieces(source, Options().of(given).charset):
         most = len(text) // SHORTEST + 2
         hashes, ips = np.empty(most, np.uint64), np.empty(most, np.uint32)
         status, rows, lines = read_lines(np.frombuffer(text, np.uint8), np.uint64(seed), hashes, ips)

@@ -174,7 +174,11 @@ class KNN(Algorithm):
         )
         reservoir = Reservoir(size, SEED, run.rank, digest=hosts > 1)
         started = time.monotonic()
-        for batch in self._passes(channel):
+        width = None if self.settings["feature_dim"] == "auto" else self.settings["feature_dim"]
+        rows = (
+            None if channel.is_arrays else self.settings["mini_batch_size"]
+        )  # parts of an array would be joined again
+        for batch in passes(channel, rows, width):
             if batch.weight is not None and len(np.unique(batch.weight)) > 1:
                 raise ValueError(
                     "rows of different weights: k-NN has no use for sample_weight, every row counts as one"

@@ -5,7 +5,7 @@ double precision. Here blocks fit the cache, and products are float32. What floa
 computed x·y of d terms is off by at most (d + 2) u |x| |y| (Higham, Accuracy and Stability, section 3.1). Every row
 whose distance could, within that bound, be among the k smallest is a candidate, and candidates are measured again in
 double precision. So the answer is that of an exact search whatever the size of the batch, equal distances in the order
-of rows. Distances are measured from the mean of the rows, which takes cancellation out of data far from zero.
+of rows. Distances are measured from about the mean of the rows, which takes cancellation out of data far from zero.
 
 Queries whose candidates do not fit (hundreds of rows at the same distance) are compared with all rows.
 """
@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.blas import single_threaded
-
-QUERIES, ROWS = 512, 512  # of one product: 1 MB, which stays in the second-level cache
+QUERIES = 1024  # that are searched for at a time by a thread
+SEEN = 1 << 14  # rows, at least half as many, whose mean is taken: any point near the middle will do
 FEW = 20  # queries below which measuring without products is faster
 SPARE = 256  # candidates beyond twice k that a query may have
 _EPSILON = 2.0**-24
@@ -31,6 +30,8 @@ class Exact:
     """Exact search by L2 or inner product over the rows of a flat faiss index, (n, d) float32, where they lie."""
 
     def __init__(self, index: Any, product: bool, threads: int) -> None:
+        from sagesmith.algorithms.knn.exact_compiled import lengths
+
         vectors = vectors_of(index)
         self.index = index
         self.vectors = vectors
@@ -38,13 +39,10 @@ class Exact:
         self.threads = threads
         width = vectors.shape[1]
         self._center = np.zeros(width, np.float32)
-        if not product:
-            self._center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        norms = np.empty(len(vectors))
-        for start in range(0, len(vectors), 1 << 14):
-            with np.errstate(over="ignore"):
-                block = vectors[start : start + (1 << 14)] - self._center
-                norms[start : start + len(block)] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+        if not product and len(vectors):
+            seen = vectors[:: -(-len(vectors) // SEEN)]
+            self._center = seen.mean(axis=0, dtype=np.float64).astype(np.float32)
+        norms = lengths(vectors, self._center)
         self._loss = 2 * (width + 8) * _EPSILON  # of |x| |y| in 2 x·y, with some to spare for |y|² and the center
         weight = 0.0 if product else 1.0
         with np.errstate(over="ignore"):
@@ -85,27 +83,28 @@ class Exact:
         return self._bounded and bool(np.einsum("ij,ij->i", queries, queries, dtype=np.float64).max() < _LARGEST)
 
     def _multiply(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        from sagesmith.algorithms.knn.tiles_compiled import LANES
+
         distances = np.empty((len(queries), k))
         nearest = np.empty((len(queries), k), np.int64)
-        with single_threaded() as controlled:
-            threads = self.threads if controlled else 1
-            size = max(1, min(QUERIES, -(-len(queries) // threads)))
-            blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
+        tiles = -(-len(queries) // LANES)
+        size = LANES * max(1, min(QUERIES // LANES, -(-tiles // self.threads)))
+        blocks = [slice(start, start + size) for start in range(0, len(queries), size)]
 
-            def search(block: slice) -> None:
-                self._search(queries[block], k, distances[block], nearest[block])
+        def search(block: slice) -> None:
+            self._search(queries[block], k, distances[block], nearest[block])
 
-            if min(threads, len(blocks)) == 1:
-                for block in blocks:
-                    search(block)
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(search, blocks))
+        if len(blocks) == 1 or self.threads == 1:
+            for block in blocks:
+                search(block)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(search, blocks))
         return distances, nearest
 
     def _search(self, queries: np.ndarray, k: int, distances: np.ndarray, nearest: np.ndarray) -> None:
         """Candidates of a block of queries by products, then the k nearest of them."""
-        from sagesmith.algorithms.knn.exact_compiled import settle
+        from sagesmith.algorithms.knn.exact_compiled import collect, settle
 
         with np.errstate(over="ignore", invalid="ignore"):
             moved = queries - self._center
@@ -113,24 +112,20 @@ class Exact:
         rows = np.empty((len(queries), 2 * k + SPARE), np.int64)
         counts = np.zeros(len(queries), np.int64)
         if self._bounded and norms.max() < _LARGEST:
-            self._collect(2 * moved, (norms * (4 * self._loss)).astype(np.float32), k, rows, counts)
+            own, low = (norms * (4 * self._loss)).astype(np.float32), np.empty(rows.shape, np.float32)
+            shared = (self.vectors, self._center, self._base, self._slack)
+            collect(_tiles(2 * moved), *shared, own, k, low, rows, counts)
         settle(queries, self.vectors, rows, counts, k, self.product, distances, nearest)
 
-    def _collect(self, doubled: np.ndarray, own: np.ndarray, k: int, rows: np.ndarray, counts: np.ndarray) -> None:
-        from sagesmith.algorithms.knn.exact_compiled import collect
 
-        low = np.empty(rows.shape, np.float32)
-        limits = np.full(len(doubled), np.inf, np.float32)
-        products = np.empty(len(doubled) * ROWS, np.float32)
-        moved = np.empty((ROWS, self.vectors.shape[1]), np.float32)
-        for start in range(0, len(self.vectors), ROWS):
-            block = self.vectors[start : start + ROWS]
-            if not self.product:
-                block = np.subtract(block, self._center, out=moved[: len(block)])
-            out = products[: len(doubled) * len(block)].reshape(len(doubled), len(block))
-            np.matmul(doubled, block.T, out=out)
-            final = start + ROWS >= len(self.vectors)
-            collect(out, start, self._base, self._slack, own, k, low, rows, counts, limits, final)
+def _tiles(queries: np.ndarray) -> np.ndarray:
+    """Queries as the columns of tiles, (tiles, d, LANES); the last is filled up with zeros."""
+    from sagesmith.algorithms.knn.tiles_compiled import LANES
+
+    tiles = -(-len(queries) // LANES)
+    filled = np.zeros((tiles * LANES, queries.shape[1]), np.float32)
+    filled[: len(queries)] = queries
+    return np.ascontiguousarray(filled.reshape(tiles, LANES, -1).transpose(0, 2, 1))
 
 
 def vectors_of(index: Any) -> np.ndarray:

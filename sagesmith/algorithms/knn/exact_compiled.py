@@ -6,9 +6,33 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.knn.tiles_compiled import LANES, STEP, tile
 from sagesmith.formats.compiled import compiled, inlined
+from sagesmith.formats.words_compiled import address_of, zeros_below
 
-RUN = 64  # products that are compared at once, by vector instructions
+BLOCK = 32 << 10  # numbers of rows that are held, centred, in the second-level cache
+FURTHER = 16  # candidates beyond k that are taken before those that lost are dropped, and the limit falls
+ROOM = 64  # candidates that must fit after those that lost are dropped, or dropping would be all that is done
+
+
+@compiled
+def lengths(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """The squared length of each row from the center, (n,), in double precision of float32 differences."""
+    found = np.empty(len(vectors))
+    width = vectors.shape[1]
+    fours = width - width % 4
+    for row in range(len(vectors)):
+        y = vectors[row]
+        a = b = c = d = 0.0
+        for i in range(0, fours, 4):
+            a += np.float64(y[i] - center[i]) ** 2
+            b += np.float64(y[i + 1] - center[i + 1]) ** 2
+            c += np.float64(y[i + 2] - center[i + 2]) ** 2
+            d += np.float64(y[i + 3] - center[i + 3]) ** 2
+        for i in range(fours, width):
+            a += np.float64(y[i] - center[i]) ** 2
+        found[row] = (a + b) + (c + d)
+    return found
 
 
 @inlined
@@ -55,19 +79,11 @@ def narrowed(
     return kept, limit
 
 
-@inlined
-def hits(base: np.ndarray, products: np.ndarray, limit: Any) -> Any:
-    """How many of RUN lower bounds are within the limit. Slices, whose indices need no sign, are ten times as fast."""
-    count = np.int32(0)
-    for j in range(RUN):
-        count += np.int32(base[j] - products[j] <= limit)
-    return count
-
-
 @compiled
 def collect(
-    products: np.ndarray,
-    start: int,
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    center: np.ndarray,
     base: np.ndarray,
     slack: np.ndarray,
     own: np.ndarray,
@@ -75,44 +91,90 @@ def collect(
     low: np.ndarray,
     rows: np.ndarray,
     counts: np.ndarray,
-    limits: np.ndarray,
-    final: bool,
 ) -> None:
-    """Takes a block of products of queries and rows into the candidates of every query.
+    """The candidates of every query among all rows.
 
-    products (q, b): 2 x·y for the rows from `start`; base (n,): |y|² less what rounding may add; slack (n,): what it
-    may have taken, twice; own (q,): the same for the query. A candidate's lower bound is base - product. low, rows
-    (q, c): candidates so far; counts, limits (q,): how many, and above which lower bound a row has lost. A count of -1:
-    more rows lie within rounding of the k-th than there is room for. final: the last block.
+    queries (t, d, LANES): 2 x, in tiles; vectors (n, d), of which center (d,) is taken; base (n,): |y|² less what
+    rounding may add; slack (n,): what it may have taken, twice; own (q,): the same for the query. A candidate's lower
+    bound is base - 2 x·y. low, rows (q, c): the candidates; counts (q,): how many, or -1: more rows lie within rounding
+    of the k-th than there is room for.
     """
-    queries, width = products.shape
-    room = low.shape[1]
-    work = np.empty(room, np.float32)
-    for q in range(queries):
-        count, limit = counts[q], limits[q]
-        if count < 0:
-            continue
-        at = 0
-        while at < width and count >= 0:
-            stop = min(at + RUN, width)
-            if stop - at < RUN or hits(base[start + at : start + stop], products[q, at:stop], limit):
-                for j in range(at, stop):
-                    value = base[start + j] - products[q, j]
-                    if value <= limit:
-                        if count == room:
-                            count, limit = narrowed(low[q], rows[q], count, slack, own[q], k, limit, work)
-                            if count > room - RUN:
-                                count = -1
-                                break
-                            if value > limit:
-                                continue
-                        low[q, count] = value
-                        rows[q, count] = start + j
-                        count += 1
-            at = stop
-        if final and count >= 0:
-            count, limit = narrowed(low[q], rows[q], count, slack, own[q], k, limit, work)
-        counts[q], limits[q] = count, limit
+    tiles, width, _ = queries.shape
+    height = max(1, BLOCK // (STEP * width)) * STEP
+    block, bases = np.zeros((height, width), np.float32), np.empty(height, np.float32)
+    bounds, hits = np.empty((STEP, LANES), np.float32), np.empty(STEP, np.uint64)
+    limits = np.full(tiles * LANES, np.nan, np.float32)  # above which lower bound a row has lost; nothing is below NaN
+    limits[: len(own)] = np.inf
+    due = np.full(len(own), min(2 * k + FURTHER, low.shape[1]))  # candidates at which those that lost are dropped
+    work = np.empty(low.shape[1], np.float32)
+    for start in range(0, len(vectors), height):
+        filled = centred(vectors[start : start + height], center, base[start : start + height], block, bases)
+        for at in range(tiles):
+            limit = limits[at * LANES : (at + 1) * LANES]
+            for first in range(0, filled, STEP):
+                tile(
+                    address_of(queries[at]),
+                    address_of(block[first:]),
+                    width,
+                    address_of(bases[first:]),
+                    address_of(limit),
+                    address_of(bounds),
+                    address_of(hits),
+                )
+                for r in range(STEP):
+                    marks = hits[r]
+                    while marks:
+                        lane = zeros_below(marks)
+                        marks &= marks - np.uint64(1)
+                        q = at * LANES + lane
+                        row, value = start + first + r, bounds[r, lane]
+                        limit[lane] = taken(
+                            low[q], rows[q], counts, due, q, row, value, slack, own[q], k, limit[lane], work
+                        )
+    for q in range(len(own)):
+        if counts[q] >= 0:
+            limit_ = limits[q]
+            counts[q], limit_ = narrowed(low[q], rows[q], counts[q], slack, own[q], k, limit_, work)
+
+
+@inlined
+def centred(vectors: np.ndarray, center: np.ndarray, base: np.ndarray, block: np.ndarray, bases: np.ndarray) -> int:
+    """Puts rows less their center into a block, and NaN for the bases of those that lack; returns how many rows."""
+    bases[:] = np.nan
+    for i in range(len(vectors)):
+        bases[i] = base[i]
+        for j in range(len(center)):
+            block[i, j] = vectors[i, j] - center[j]
+    return len(vectors)
+
+
+@inlined
+def taken(
+    low: np.ndarray,
+    rows: np.ndarray,
+    counts: np.ndarray,
+    due: np.ndarray,
+    q: int,
+    row: int,
+    value: Any,
+    slack: np.ndarray,
+    own: Any,
+    k: int,
+    limit: Any,
+    work: np.ndarray,
+) -> Any:
+    """Takes a row among the candidates of query q, unless it has lost meanwhile; returns the limit from now on."""
+    count = counts[q]
+    if count == due[q]:
+        count, limit = narrowed(low, rows, count, slack, own, k, limit, work)
+        counts[q], due[q] = count, min(count + k + FURTHER, len(low))
+        if count > len(low) - ROOM:
+            counts[q] = -1
+            return np.float32(np.nan)
+    if value <= limit:
+        low[count], rows[count] = value, row
+        counts[q] = count + 1
+    return limit
 
 
 @inlined

@@ -6,12 +6,14 @@ import time
 
 import numpy as np
 
+from sagesmith.algorithms.checkpoints import Checkpoints
 from sagesmith.algorithms.linear_learner.blocks import Blocks
-from sagesmith.algorithms.linear_learner.checkpoints import Checkpoints
 from sagesmith.algorithms.linear_learner.judging import Judge
 from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.algorithms.linear_learner.stopping import EarlyStopping
 from sagesmith.formats.errors import DataError
+
+APART = ("epochs", "early_stopping_patience")  # may be other when a job goes on: they say when it ends
 
 
 class Epochs:
@@ -22,7 +24,7 @@ class Epochs:
         self._plan, self._blocks, self._judge = plan, blocks, judge
         self._stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
         self._best, self._chosen = np.empty((0, 0), np.float32), 0
-        self._checkpoints = Checkpoints(plan.run, settings, plan.width)
+        self._checkpoints = Checkpoints(plan.run, "linear-learner", {**settings, "width": plan.width}, APART)
 
     def run(self) -> tuple[np.ndarray, int]:
         """The weights of the best model of all epochs, (d + 1, outputs), and its number.
@@ -72,7 +74,7 @@ class Epochs:
         run.quality(f"{channel} {self._plan.loss.objective}", float(values[0]), epoch=epoch)
 
     def _keep(self, epoch: int) -> None:
-        facts = {"epoch": epoch, "chosen": self._chosen, "stopping": self._stopping.state()}
+        facts = {"chosen": self._chosen, "stopping": self._stopping.state()}
         self._checkpoints.write(epoch, self._blocks.state() | {"best": self._best}, facts)
 
     def _resumed(self) -> int:
@@ -80,10 +82,10 @@ class Epochs:
         found = self._checkpoints.newest()
         if found is None:
             return 0
-        epoch, arrays, facts = found
-        self._blocks.restore(arrays)
-        self._stopping.restore(facts["stopping"])
-        self._best, self._chosen = arrays["best"], int(facts["chosen"])
+        epoch = found.number
+        self._blocks.restore(found.arrays)
+        self._stopping.restore(found.facts["stopping"])
+        self._best, self._chosen = found.arrays["best"], int(found.facts["chosen"])
         epochs = self._plan.settings["epochs"]
         self._plan.run.log("Resuming from checkpoint %d: %d epochs remain", epoch, max(0, epochs - epoch - 1))
         return epoch + 1

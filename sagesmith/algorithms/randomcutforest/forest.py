@@ -9,11 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from sagesmith.algorithms.randomcutforest.trees import Trees
+from sagesmith.algorithms.randomcutforest.trees import LARGE, Trees
 
 ROWS_AT_ONCE = 512  # that are scored in one tree after the other: with a tree they fit a core's cache
 WORTH_A_THREAD = 1 << 16  # walks through a tree
-LARGE = float(np.float32(2.0**100))  # beyond, sums of side lengths could leave float32
 
 
 @dataclass

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.randomcutforest.borrowed_compiled import borrowed
 from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
 
-TOGETHER = 8  # rows that walk down a tree at once
+TOGETHER = 8  # walks down trees at once
+WALK = 4  # numbers about a walk, before its path
 STEP = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 S11, S27, S30, S31 = np.uint64(11), np.uint64(27), np.uint64(30), np.uint64(31)
@@ -126,74 +128,78 @@ def differs(point: np.ndarray, x: np.ndarray) -> Any:
 
 @inlined
 def add_scores(
-    rows: np.ndarray, start: int, stop: int, tree: int, trees: Trees, walk: np.ndarray, out: np.ndarray
+    rows: np.ndarray, start: int, stop: int, first: int, last: int, trees: Trees, walk: np.ndarray, out: np.ndarray
 ) -> None:
-    """Adds to `out` the scores of rows[start:stop] in a tree (Guha et al. 2016, section 3; AWS's open library).
+    """Adds the scores of rows[start:stop] in trees first ... last - 1 to `out`: (trees, rows), or (1, rows) for sums.
 
-    The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P.
-    Nothing is called or made for a row that would have an array's references counted: that costs as much as a cut.
-    `walk` (TOGETHER, 2 + longest path): node, depth and the nodes passed, of each of the rows that walk at once.
+    An empty tree adds nothing. Of the walks from a root to a leaf TOGETHER go on in turn: many rows in one tree, which
+    stays in the cache, or few rows in several trees. `walk` (TOGETHER, WALK + longest path): node, depth, tree, row and
+    the nodes passed. The arrays are better `borrowed`: else views of them have their references counted.
     """
-    feature, cut, child, sides = trees.feature[tree], trees.cut[tree], trees.child[tree], trees.sides[tree]
-    point, mass, root, total = trees.point[tree], trees.mass[tree], trees.root[tree], np.float64(trees.total[tree])
-    width = rows.shape[1]
-    size = 4 * width
-    places, boxes = address_of(rows), address_of(trees.box[tree])
-    scale = math.log2(total + 1.0)
-    for first in range(start, stop, TOGETHER):
-        count = min(TOGETHER, stop - first)
-        walking = count if root >= 0 else 0
-        for which in range(count):
-            walk[which, 0], walk[which, 1] = root, 0
-        if count == 1:
-            node, depth = root, 0
-            while node >= 0:
-                walk[0, 2 + depth] = node
-                depth += 1
-                node = child[node, np.int64(rows[first, feature[node]] > cut[node])]
-            walk[0, 0], walk[0, 1], walking = node, depth, 0
-        while walking:  # in turn: while one row's step waits for memory, the others' go on
-            walking = 0
-            for which in range(count):
+    feature, cut, child = trees.feature.reshape(-1), trees.cut.reshape(-1), trees.child.reshape(-1)
+    inner = trees.feature.shape[1]
+    tree, row = first, start
+    while tree < last and row < stop:
+        together = 0
+        while together < TOGETHER and tree < last:
+            walk[together, 0], walk[together, 1], walk[together, 2], walk[together, 3] = trees.root[tree], 0, tree, row
+            together += 1
+            row += 1
+            if row == stop:
+                tree, row = tree + 1, start
+        walking, depth = True, 0
+        while walking:  # in turn: while one walk's step waits for memory, the others' go on
+            walking = False
+            for which in range(together):
                 node = walk[which, 0]
                 if node >= 0:
-                    walk[which, 2 + walk[which, 1]] = node
-                    walk[which, 1] += 1
-                    walk[which, 0] = child[node, np.int64(rows[first + which, feature[node]] > cut[node])]
-                    walking += 1
-        for which in range(count):
-            row, leaf, depth, at = first + which, ~walk[which, 0], walk[which, 1], 0
-            while at < width and point[leaf, at] == rows[row, at]:
-                at += 1
-            if at == width:  # a point of the tree lies in every box: nothing above changes its score
-                copies = np.float64(mass[leaf])
-                out[row] += scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
-                continue
-            expected = 1.0 / (depth + 1.0)
-            place = places + size * row
-            for level in range(depth - 1, -1, -1):
-                node = walk[which, 2 + level]
-                low = boxes + 2 * size * node
-                outside = np.float64(extension(place, low, low + size, width))
-                if outside == 0.0:
-                    break  # the boxes above hold this one
-                cut_off = outside / (sides[node] + outside) if outside < np.inf else 1.0
-                expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
-            out[row] += scale * expected
+                    at = walk[which, 2] * inner + node
+                    walk[which, WALK + depth] = node
+                    walk[which, 0] = child[2 * at + np.int64(rows[walk[which, 3], feature[at]] > cut[at])]
+                    walk[which, 1] = depth + 1
+                    walking = True
+            depth += 1
+        for which in range(together):
+            if walk[which, 0] != EMPTY:
+                into = walk[which, 2] if len(out) > 1 else 0
+                out[into, walk[which, 3]] += _risen(rows, trees, walk, which)
+
+
+@inlined
+def _risen(rows: np.ndarray, trees: Trees, walk: np.ndarray, which: int) -> Any:
+    """The score at the end of a walk (Guha et al. 2016, section 3; AWS's open library).
+
+    The expected 1 / (depth + 1) of a point were it inserted: at each inner node it would be cut off with probability P.
+    """
+    leaf, depth, tree, row = ~walk[which, 0], walk[which, 1], walk[which, 2], walk[which, 3]
+    total, width, same = np.float64(trees.total[tree]), rows.shape[1], 0
+    scale = math.log2(total + 1.0)
+    while same < width and trees.point[tree, leaf, same] == rows[row, same]:
+        same += 1
+    if same == width:  # a point of the tree lies in every box: nothing above changes its score
+        copies = np.float64(trees.mass[tree, leaf])
+        return scale * (1.0 - copies / (2.0 * total)) / (depth + math.log2(copies + 1.0))
+    expected, size = 1.0 / (depth + 1.0), 4 * width
+    place, boxes = address_of(rows) + size * row, address_of(trees.box) + 2 * size * trees.box.shape[1] * tree
+    for level in range(depth - 1, -1, -1):
+        node = walk[which, WALK + level]
+        low = boxes + 2 * size * node
+        outside = np.float64(extension(place, low, low + size, width))
+        if outside == 0.0:
+            break  # the boxes above hold this one
+        cut_off = outside / (trees.sides[tree, node] + outside) if outside < np.inf else 1.0
+        expected = cut_off / (level + 1.0) + (1.0 - cut_off) * expected
+    return scale * expected
 
 
 @compiled
 def score(rows: np.ndarray, out: np.ndarray, trees: Trees) -> None:
-    """Sets `out` (n,) to the mean over all trees that hold a point. Tree by tree, so that each stays in the cache."""
-    walk = np.empty((TOGETHER, trees.feature.shape[1] + 2), np.int64)
+    """Sets `out` (n,) to the mean over all trees that hold a point."""
+    walk = np.empty((TOGETHER, WALK + trees.feature.shape[1]), np.int64)
+    trees, (rows,) = borrowed(trees), borrowed((rows,))
     out[:] = 0.0
-    count = 0
-    for tree in range(len(trees.root)):
-        if trees.root[tree] != EMPTY:
-            add_scores(rows, 0, len(rows), tree, trees, walk, out)
-            count += 1
-    for row in range(len(rows)):
-        out[row] /= max(1, count)
+    add_scores(rows, 0, len(rows), 0, len(trees.root), trees, walk, out.reshape(1, -1))
+    out /= max(1, np.sum(trees.root != EMPTY))
 
 
 @compiled

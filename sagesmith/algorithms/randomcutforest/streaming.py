@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from sagesmith.algorithms.randomcutforest.forest import LARGE, Forest, in_threads
-from sagesmith.algorithms.randomcutforest.trees import EMPTY, Samples, Trees
+from sagesmith.algorithms.randomcutforest.forest import Forest, in_threads
+from sagesmith.algorithms.randomcutforest.trees import EMPTY, LARGE, Samples, Trees
 from sagesmith.algorithms.run import Run
 
 ROWS_AT_ONCE = 4096
-ARRAYS, DOCUMENT, VERSION = "stream_algo-1", "stream.json", 1
+ARRAYS, DOCUMENT, VERSION = "stream_algo-1", "stream.json", 2
 
 
 class StreamingForest:
@@ -64,8 +64,8 @@ class StreamingForest:
         dim = feature_dim * shingle_size
         self._forest = Forest(Trees.empty(num_trees, num_samples_per_tree, dim), dim)
         self._samples = Samples.empty(num_trees, num_samples_per_tree, seed)
-        self._before = np.zeros((0, self.feature_dim), np.float32)  # the last shingle_size - 1 values
-        self._full = False
+        self._newest = np.zeros(self._forest.trees.point.shape[2], np.float32)  # the last shingle_size values
+        self._notes: np.ndarray | None = None  # where all arrays are, for `update`
         self._moments = np.zeros(3)  # count, sum and sum of squares of the scores since the trees were full
 
     @classmethod
@@ -85,6 +85,7 @@ class StreamingForest:
         leaves = forest.leaves()
         stream._samples.free[:] -= np.column_stack([leaves - 1, leaves]).astype(np.int32)
         random = np.random.default_rng(seed)
+        stream._samples.next[:] = -1
         stream._samples.keys[:] = np.sort(np.log(random.exponential(size=stream._samples.keys.shape)))[:, ::-1]
         for tree in range(trees):
             holders = np.repeat(np.arange(points, dtype=np.int32), forest.trees.mass[tree])
@@ -97,25 +98,43 @@ class StreamingForest:
         Raises:
             ValueError: another width than `feature_dim`, or a value that is no finite number.
         """
-        return float(self._observed(self._checked(value, rows=1), threads=1)[0])
+        from sagesmith.algorithms.randomcutforest.stream_compiled import observe_value
+
+        notes = self._noted() if self._notes is None else self._notes
+        array = np.array(value, np.float32, order="C")
+        if array.ndim > 1 or array.size != self.feature_dim:
+            array = self._checked(value, rows=1)
+        score = observe_value(array.reshape(-1), self.seen, self.shingle_size, self.time_decay, notes)
+        if score != score:  # NaN
+            self._checked(value, rows=1)  # raises
+        self.seen += 1
+        return score
+
+    def _noted(self) -> np.ndarray:
+        from sagesmith.algorithms.randomcutforest.borrowed_compiled import WORDS
+        from sagesmith.algorithms.randomcutforest.stream_compiled import note
+
+        self._notes = np.zeros((3, WORDS), np.int64)
+        note(self._newest, self._moments, self._samples, self._forest.trees, self._notes)
+        return self._notes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_notes": None}  # a copy has its arrays elsewhere
 
     def update_many(self, values: Any) -> np.ndarray:
         """What `update` would return for each of the values (n,) or (n, feature_dim), all processors at work."""
         rows = self._checked(values)
-        parts = [
-            self._observed(rows[start : start + ROWS_AT_ONCE], self.threads)
-            for start in range(0, len(rows), ROWS_AT_ONCE)
-        ]
+        parts = [self._observed(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def score(self, value: Any) -> float:
         """What `update` would return, without learning."""
-        points, _ = self._shingled(self._checked(value, rows=1))
+        points = self._shingled(self._checked(value, rows=1))
         return float(self._forest.score(points)[0]) if len(points) else 0.0
 
     def attribute(self, value: Any) -> np.ndarray:
         """(shingle_size, feature_dim, 2): the parts of the score of each number for being too high and too low."""
-        points, _ = self._shingled(self._checked(value, rows=1))
+        points = self._shingled(self._checked(value, rows=1))
         shape = (self.shingle_size, self.feature_dim, 2)
         return self._forest.attribute(points)[0].reshape(shape) if len(points) else np.zeros(shape)
 
@@ -137,43 +156,40 @@ class StreamingForest:
             raise ValueError(f"the value {bad} is not a number in [-{LARGE:g}, {LARGE:g}]")
         return array
 
-    def _shingled(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points (values that complete a shingle, shingle_size * feature_dim), and what the next ones need."""
-        if self.shingle_size == 1:
-            return values, self._before
-        line = np.concatenate([self._before, values])
-        rest = line[1 - self.shingle_size :]
+    def _shingled(self, values: np.ndarray) -> np.ndarray:
+        """Points (values that complete a shingle, shingle_size * feature_dim)."""
+        line = self._line(values)
         if len(line) < self.shingle_size:
-            return np.empty((0, self._forest.dim), np.float32), rest
+            return np.empty((0, self._forest.dim), np.float32)
         if len(line) == self.shingle_size:  # one point: a view of windows would cost more than its score
-            return line.reshape(1, -1), rest
-        return np.lib.stride_tricks.sliding_window_view(line.ravel(), self._forest.dim)[:: self.feature_dim], rest
+            return line.reshape(1, -1)
+        return np.lib.stride_tricks.sliding_window_view(line.ravel(), self._forest.dim)[:: self.feature_dim]
 
-    def _observed(self, values: np.ndarray, threads: int) -> np.ndarray:
+    def _line(self, values: np.ndarray) -> np.ndarray:
+        """Values, and before them those that their shingles begin with."""
+        last = self._newest[: self._forest.dim].reshape(self.shingle_size, self.feature_dim)
+        return np.concatenate([last[self.shingle_size - min(self.seen, self.shingle_size - 1) :], values])
+
+    def _observed(self, values: np.ndarray) -> np.ndarray:
         """The scores of values (n, feature_dim), which are learnt."""
         from sagesmith.algorithms.randomcutforest.stream_compiled import average, observe
 
-        shingles, rest = self._shingled(values)
-        points = self._forest.padded(shingles)
-        trees = len(self._samples.states)
+        points = self._forest.padded(self._shingled(values))
+        trees, capacity = self._samples.keys.shape
         scores = np.zeros((trees, len(points)))
         before = max(0, self.seen - self.shingle_size + 1)  # points, of as many values as make one each
+        filling = capacity - int(self._forest.trees.total[0])  # all trees hold as many
 
-        def some(first: int) -> None:
-            last = min(trees, first + step)
-            observe(points, before, self.time_decay, first, last, scores, self._samples, self._forest.trees)
+        def some(tree: int) -> None:
+            observe(points, before, self.time_decay, tree, tree + 1, scores, self._samples, self._forest.trees)
 
-        step = trees if threads == 1 else 1
-        in_threads(some, range(0, trees, step), threads)
+        in_threads(some, range(trees), self.threads)
         out = np.zeros(len(values))
-        average(scores, out[len(values) - len(points) :], self._moments, self._full)
-        self.seen, self._before = self.seen + len(values), rest
-        self._full = self._full or self._is_full()
+        average(scores, out[len(values) - len(points) :], self._moments, filling)
+        last = self._line(values)[-self.shingle_size :].ravel()
+        self._newest[self._forest.dim - len(last) : self._forest.dim] = last
+        self.seen += len(values)
         return out
-
-    def _is_full(self) -> bool:
-        """Whether every tree holds num_samples_per_tree points."""
-        return bool((self._forest.trees.total == self._samples.keys.shape[1]).all())
 
     def save(self, folder: Path) -> None:
         """Writes the whole state as plain data; `load` goes on as if nothing had happened."""
@@ -184,11 +200,16 @@ class StreamingForest:
         (folder / DOCUMENT).write_text(json.dumps(document), "utf-8")
         arrays: Any = self._state()
         with (folder / ARRAYS).open("wb") as file:
-            np.savez(file, before=self._before, **arrays)
+            np.savez(file, **arrays)
 
     def _state(self) -> dict[str, np.ndarray]:
         """Every array that `update` changes in place."""
-        return {"moments": self._moments, **self._samples._asdict(), **self._forest.trees._asdict()}
+        return {
+            "newest": self._newest,
+            "moments": self._moments,
+            **self._samples._asdict(),
+            **self._forest.trees._asdict(),
+        }
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None) -> Self:
@@ -208,13 +229,13 @@ class StreamingForest:
                     raise ValueError("not an npz archive")
                 file.seek(0)
                 archive = np.load(file, allow_pickle=False)
-                stream._before = stream._checked(archive["before"])[: max(0, stream.shingle_size - 1)]
                 for name, array in stream._state().items():
                     if archive[name].shape != array.shape or archive[name].dtype != array.dtype:
                         raise ValueError(f"array {name!r} is {archive[name].dtype} {archive[name].shape}")
                     array[:] = archive[name]
             stream.seen = seen
-            stream._full = stream._is_full()
+            if not (np.abs(stream._newest) <= LARGE).all():
+                raise ValueError("its last values are no numbers")
             stream._check_trees()
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{folder} holds no stream: {error}") from None

@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 LANES = 8  # rows of points and boxes are padded with zeros to a multiple of it: see lanes_compiled.py
+LARGE = float(np.float32(2.0**100))  # beyond, sums of side lengths could leave float32
 EMPTY = -(1 << 31)  # root of a tree without a point
 
 
@@ -47,6 +48,7 @@ class Samples(NamedTuple):
     """What streamed trees keep besides: their generators, samples and free nodes."""
 
     states: np.ndarray  # (T,) uint64: random generators
+    next: np.ndarray  # (T,) int64: the number of the next point to be kept; -1: not drawn yet
     keys: np.ndarray  # (T, M) float64: a heap, the largest first, of the keys of what was drawn
     holders: np.ndarray  # (T, M) int32: the leaves that hold it
     inner: np.ndarray  # (T, M - 1) int32: numbers of free inner nodes, the first free[0] of them
@@ -58,6 +60,7 @@ class Samples(NamedTuple):
         inner = max(1, points - 1)
         return cls(
             states=np.random.SeedSequence(seed).generate_state(trees, np.uint64),
+            next=np.zeros(trees, np.int64),
             keys=np.zeros((trees, points)),
             holders=np.zeros((trees, points), np.int32),
             inner=np.tile(np.arange(inner, dtype=np.int32)[::-1], (trees, 1)),
