@@ -32,7 +32,7 @@ def read(channel: Channel, width: int | None) -> sparse.csr_matrix:
         parts.append(_counts(batch, f"channel {channel.name!r}", seen))
         seen += len(batch)
     if not parts:
-        return sparse.csr_matrix((0, width or 0), dtype=np.float32)
+        return sparse.csr_matrix(np.empty((0, width or 0), np.float32))
     return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr", dtype=np.float32)
 
 

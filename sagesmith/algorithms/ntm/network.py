@@ -13,6 +13,7 @@ words, so that (documents, V) is only ever made of the decoder's logits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Network(nn.Module):
         super().__init__()
         self.table = nn.EmbeddingBag(width, layers[0], mode="sum")
         self.bias = nn.Parameter(torch.zeros(layers[0]))
-        self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in zip(layers[:-1], layers[1:], strict=True))
+        self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(layers))
         self.activation = ACTIVATIONS[activation]()
         self.mean = nn.Linear(layers[-1], topics)
         self.log_variance = nn.Linear(layers[-1], topics)
@@ -75,8 +76,14 @@ class Network(nn.Module):
         nn.init.zeros_(self.log_variance.bias)
         normal = [nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in layers]
         self.normal = nn.ModuleList(normal)
-        for name, size in (("mean_normal", topics), ("variance_normal", topics), ("logit_normal", width)):
-            setattr(self, name, nn.BatchNorm1d(size, affine=False) if batch_norm else nn.Identity())
+        self.mean_normal = _normal(topics, batch_norm)
+        self.variance_normal = _normal(topics, batch_norm)
+        self.logit_normal = _normal(width, batch_norm)
+
+    @property
+    def linear(self) -> list[nn.Linear]:
+        """The encoder's layers after the first."""
+        return [layer for layer in self.inner if isinstance(layer, nn.Linear)]
 
     def first(self, documents: Documents) -> Tensor:
         """The first layer's sums, (n, layers[0])."""
@@ -105,9 +112,13 @@ class Network(nn.Module):
             z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         logits = self.decode(functional.softmax(z, dim=1))
         shares = documents.counts / documents.lengths[documents.rows]
-        recons = Surprise.apply(logits, documents.rows, documents.words, shares)
+        recons: Tensor = Surprise.apply(logits, documents.rows, documents.words, shares)  # type: ignore[no-untyped-call]
         kld = -0.5 * (1 + log_variance - mean**2 - torch.exp(log_variance)).sum(dim=1) / documents.lengths
         return recons, kld
+
+
+def _normal(size: int, wanted: bool) -> nn.Module:
+    return nn.BatchNorm1d(size, affine=False) if wanted else nn.Identity()
 
 
 class Surprise(torch.autograd.Function):
@@ -132,8 +143,8 @@ def folded(network: Network) -> dict[str, np.ndarray]:
     and `background` (V,), with the running moments of batch norm worked into them. Weights are (in, out).
     """
     made: dict[str, Tensor] = {}
-    weights = [network.table.weight.T, *(layer.weight for layer in network.inner)]
-    biases = [network.bias, *(layer.bias for layer in network.inner)]
+    weights = [network.table.weight.T, *(layer.weight for layer in network.linear)]
+    biases = [network.bias, *(layer.bias for layer in network.linear)]
     for number, (weight, bias, normal) in enumerate(zip(weights, biases, network.normal, strict=True)):
         made[f"layer_{number}_weight"], made[f"layer_{number}_bias"] = _folded(weight, bias, normal)
     made["mean_weight"], made["mean_bias"] = _folded(network.mean.weight, network.mean.bias, network.mean_normal)
@@ -146,7 +157,8 @@ def _folded(weight: Tensor, bias: Tensor, normal: nn.Module) -> tuple[Tensor, Te
     """Weights (out, in) and bias (out,), normalised, as (in, out) and (out,)."""
     if not isinstance(normal, nn.BatchNorm1d):
         return weight.T, bias
-    assert normal.running_mean is not None and normal.running_var is not None
+    assert normal.running_mean is not None
+    assert normal.running_var is not None
     scale = torch.rsqrt(normal.running_var + normal.eps)
     if normal.affine:
         scale = scale * normal.weight

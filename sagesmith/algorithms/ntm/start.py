@@ -94,7 +94,7 @@ def _encoder(
     network.table.weight.copy_(torch.from_numpy(directions.T @ mixtures))
     h = _scaled(network.first(documents), network.table.weight, network.bias, 1)
     h = network.activation(h)
-    for layer in network.inner:
+    for layer in network.linear:
         h = network.activation(_scaled(layer(h), layer.weight, layer.bias, 0))
     target = torch.from_numpy(likeness).to(device)
     target = (target - target.mean(dim=0)) / target.std(dim=0, correction=0).clamp(min=1e-6)

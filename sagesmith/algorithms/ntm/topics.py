@@ -25,9 +25,7 @@ class Described:
         """SageMaker's lines for the log; `named`: words, not ids, stand there."""
         scored = self.coherence is not None
         head = f"wetc {self.coherence.mean():.2f}" if self.coherence is not None else ""
-        lines = [
-            f"Topics from epoch:final (num_topics:{len(self.words)}) [{head}, tu {self.uniqueness.mean():.2f}]:"
-        ]
+        lines = [f"Topics from epoch:final (num_topics:{len(self.words)}) [{head}, tu {self.uniqueness.mean():.2f}]:"]
         for topic, words in enumerate(self.words):
             scores = ""
             if scored and named:

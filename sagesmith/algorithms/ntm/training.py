@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoints
 from sagesmith.algorithms.counts import lengths
 from sagesmith.algorithms.ntm import start
-from sagesmith.algorithms.ntm.network import Documents, Network, folded
+from sagesmith.algorithms.ntm.network import Documents, Network
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.run import Run
 
@@ -78,9 +78,13 @@ class Training:
         )  # fmt: skip
         self._best = nets.Best()
         self._patience = Patience(settings["num_patience_epochs"], settings["tolerance"])
-        same = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
-        self._checkpoints = Checkpoints(self.run, "ntm", same)
+        self._checkpoints = Checkpoints(self.run, "ntm", settings, NOT_COMPARED)
         self._seen = self._all_batches = 0
+
+    @property
+    def best_loss(self) -> float | None:
+        """Of the epoch whose weights are kept; None: there was none."""
+        return self._best.value
 
     # -- epochs ------------------------------------------------------------------------------------------------
     def epochs(self) -> int:
@@ -94,7 +98,9 @@ class Training:
         self._best.restore(self.network)
         if self._best.value is not None:
             self.run.log("Loss of server-side model: %s", self._best.value)
-            self.run.log("Best model based on early stopping at epoch %s. Best loss: %s", self._best.number, self._best.value)
+            self.run.log(
+                "Best model based on early stopping at epoch %s. Best loss: %s", self._best.number, self._best.value
+            )
         return epoch
 
     def _epoch(self, epoch: int) -> bool:
@@ -208,10 +214,8 @@ class Training:
         self._checkpoints.write(epoch, arrays, {"best": judged, "patience": self._patience.state()})
 
     def _resumed(self) -> int:
-        """The epochs that a checkpoint has behind it; the first host's counts."""
+        """The epochs that a checkpoint has behind it; 0 without one."""
         found = self._checkpoints.newest()
-        if self.team.size > 1:
-            found = self._of_first(found)
         if found is None:
             return 0
         parts: dict[str, dict[str, np.ndarray]] = {"now": {}, "best": {}, "optimizer": {}}
@@ -224,9 +228,6 @@ class Training:
         self._patience.take(found.facts["patience"])
         self.run.log("Resuming after epoch %d", found.number)
         return found.number
-
-    def _of_first(self, found: Checkpoint | None) -> Checkpoint | None:
-        raise NotImplementedError
 
 
 def layers_of(settings: Mapping[str, Any]) -> list[int]:
@@ -242,6 +243,3 @@ def without_empty(counts: Any, name: str, run: Run) -> Any:
         return counts
     run.log("Channel '%s': %d of %d documents have no words and are left out", name, (~there).sum(), len(there))
     return counts[there]
-
-
-__all__ = ["Training", "folded", "layers_of", "without_empty"]

@@ -48,7 +48,9 @@ def read(channel: Channel, width: int) -> list[str]:
 def checked(words: Sequence[str], width: int, where: str) -> list[str]:
     """Words as a list, or a DataError: another number than `width`, or an empty one."""
     if len(words) != width:
-        raise DataError(f"{where} has {len(words)} words, but feature_dim is {width}: there must be one for each column")
+        raise DataError(
+            f"{where} has {len(words)} words, but feature_dim is {width}: there must be one for each column"
+        )
     for number, word in enumerate(words, 1):
         if not isinstance(word, str) or not word.strip():
             raise DataError(f"{where}, line {number}: {word!r} is no word")
