@@ -16,6 +16,7 @@ closed. Ours, and the reasons for it: docs/decisions/0030. Left out: MXNet's fil
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adam", "adagrad", "adadelta", "rmsprop")
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
+PRIVATE = ("_data_format", "_num_gpus", "_num_kv_servers", "_kvstore")  # of SageMaker's configuration
+
+logger = logging.getLogger("sagesmith.algorithms")
 
 
 def _sizes(value: Any) -> str | None:
@@ -113,6 +117,14 @@ class NTM(FirstParty):
     def check(self) -> None:
         if self.settings["batch_norm"] and self.settings["mini_batch_size"] == 1:
             raise HyperparameterError("Hyperparameter mini_batch_size: 1 is not in [2, 10000], as batch_norm is true")
+
+    @classmethod
+    def from_strings(cls, values: Mapping[str, str]) -> Self:
+        """As `Algorithm.from_strings`; the private keys of SageMaker's own configuration have no effect."""
+        for name in PRIVATE:
+            if name in values:
+                logger.info("Hyperparameter %s is taken for compatibility and has no effect", name)
+        return super().from_strings({name: value for name, value in values.items() if name not in PRIVATE})
 
     @classmethod
     def warm_up(cls) -> None:
