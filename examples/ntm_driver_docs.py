@@ -2,7 +2,7 @@
 
     python examples/ntm_driver_docs.py [--topics 12] [--picture FILE]
 
-Each document is ten paragraphs in a row, their words counted. Prints each topic's first words and how much of the
+Each paragraph is a document, its words counted. Prints each topic's first words and how much of the
 documents it has; draws the words of eight topics by how far the topic raises them.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     given = parser.parse_args()
     counts, terms = corpus()
     held_out = np.arange(len(counts)) % 10 == 0
-    model = NTM(num_topics=given.topics, optimizer="adam", mini_batch_size=64, num_patience_epochs=5)
+    model = NTM(num_topics=given.topics, optimizer="adam")
     model.fit(counts[~held_out], validation=counts[held_out], vocabulary=terms)
     weights = model.transform(counts)
     shares = weights.mean(axis=0)
@@ -44,11 +44,11 @@ def main() -> None:
 
 
 def corpus() -> tuple[np.ndarray, list[str]]:
-    """Counts (D, V) float32 and the V terms: those in most documents, except in more than a third of them."""
+    """Counts (D, V) float32 and the V terms: those in most paragraphs, except in more than one of 25."""
     with gzip.open(DATA, "rt", encoding="utf-8") as file:
-        documents = [Counter(line.split()) for line in file]
+        documents = [Counter(word for word in line.split() if len(word) > 2) for line in file]
     spread = Counter(word for words in documents for word in words)
-    usual = [word for word, count in spread.most_common() if count <= len(documents) / 3]
+    usual = [word for word, count in spread.most_common() if count <= len(documents) / 25]
     terms = sorted(usual[:TERMS])
     return np.array([[words[term] for term in terms] for words in documents], np.float32), terms
 

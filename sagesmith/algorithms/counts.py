@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from sagesmith.formats.channel import Channel
 
 
-def read(channel: Channel, width: int | None) -> sparse.csr_matrix:
+def read(channel: Channel, width: int | None, *, empty: bool = False) -> sparse.csr_matrix:
     """All documents of a channel, float32; memory grows with the counts that are not zero.
 
-    A channel without rows gives (0, width).
+    Args:
+        empty: whether the channel may have no rows, which gives (0, width).
 
     Raises:
-        DataError: another number of columns than `width`, NaN, infinity or negative counts, naming row and column.
+        DataError: another number of columns than `width`, NaN, infinity or negative counts, naming row and column;
+            no row at all.
     """
     from scipy import sparse
 
@@ -31,6 +33,8 @@ def read(channel: Channel, width: int | None) -> sparse.csr_matrix:
     for batch in passes(channel, width=width):
         parts.append(_counts(batch, f"channel {channel.name!r}", seen))
         seen += len(batch)
+    if not parts and not empty:
+        raise DataError(f"channel {channel.name!r} holds no documents")
     if not parts:
         return sparse.csr_matrix(np.empty((0, width or 0), np.float32))
     return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr", dtype=np.float32)

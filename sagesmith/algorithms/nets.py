@@ -117,6 +117,11 @@ class Team:
             yield mine
 
 
+def serving_device() -> torch.device:
+    """Where a loaded network answers: the GPU, if there is one that PyTorch can use."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback

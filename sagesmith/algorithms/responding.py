@@ -28,10 +28,7 @@ def respond_with_rows(
         RequestError: 415 for a content type that is not taken, 406 for an Accept that is not given, 400 for rows that
             cannot be read or do not fit the model.
     """
-    given = _parsed(request.content_type or algorithm.accepts[0], 415)
-    allowed = {_proper(kind) for kind in algorithm.accepts}
-    if _proper(given.name) not in allowed:
-        raise RequestError(f"Content type {request.content_type!r} is not in [{', '.join(algorithm.accepts)}]", 415)
+    given = _taken(algorithm, request)
     accept = negotiated(algorithm, request)
     if not request.body.strip():
         raise RequestError("The request is empty; it must hold at least one row", 400)
@@ -41,6 +38,23 @@ def respond_with_rows(
     except (DataError, ValueError) as error:
         raise RequestError(f"Unable to evaluate payload provided: {error}", 400) from error
     return Response(write(fields, accept.name, algorithm.answer_key), accept.name)
+
+
+def media_type(algorithm: Algorithm, request: Request) -> str:
+    """The proper name of a request's content type; the first that the algorithm `accepts` if there is none.
+
+    Raises:
+        RequestError: 415, the algorithm does not take it.
+    """
+    return _proper(_taken(algorithm, request).name)
+
+
+def _taken(algorithm: Algorithm, request: Request) -> ContentType:
+    given = _parsed(request.content_type or algorithm.accepts[0], 415)
+    allowed = {_proper(kind) for kind in algorithm.accepts}
+    if _proper(given.name) not in allowed:
+        raise RequestError(f"Content type {request.content_type!r} is not in [{', '.join(algorithm.accepts)}]", 415)
+    return given
 
 
 def negotiated(algorithm: Algorithm, request: Request) -> ContentType:

@@ -25,7 +25,11 @@ def tags(algorithm: Estimator) -> Any:
         transformer_tags=TransformerTags() if hasattr(algorithm, "transform") else None,
         classifier_tags=ClassifierTags(multi_class=algorithm.takes_many_classes) if role == "classifier" else None,
         regressor_tags=RegressorTags() if role == "regressor" else None,
-        input_tags=InputTags(sparse=algorithm.takes_sparse, allow_nan=algorithm.takes_missing),
+        input_tags=InputTags(
+            sparse=algorithm.takes_sparse,
+            allow_nan=algorithm.takes_missing,
+            positive_only=not algorithm.takes_negative,
+        ),
     )
 
 

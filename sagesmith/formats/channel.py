@@ -34,7 +34,7 @@ class Channel:
         self._batch: Batch | None = None
         self._files: list[Path] | None = None
         self._pipe: Pipe | None = None
-        self._wrapped = False
+        self.wrapped = False  # every file is RecordIO frames, each of them a file of the content type
 
     @classmethod
     def of(
@@ -151,7 +151,7 @@ class Channel:
             DataError: naming the file and the line or record.
         """
         found, options = self._format()
-        for source in self._sources():
+        for source in self.sources():
             yield from found.records(source, options)
 
     def payloads(self) -> Iterator[bytes]:
@@ -160,14 +160,24 @@ class Channel:
         Raises:
             DataError: naming the file and the record.
         """
-        for source in self._sources(unwrap=False):
+        for source in self.sources(unwrap=False):
             with source.open() as stream:
                 yield from frames(stream, source.name)
+
+    def sources(self, unwrap: bool = True) -> Iterator[Source]:
+        """One pass over the bytes as they are, file after file; of a wrapped channel each frame, if `unwrap`."""
+        for source in self._outer():
+            if not (self.wrapped and unwrap):
+                yield source
+                continue
+            with source.open() as stream:
+                for number, payload in enumerate(frames(stream, source.name), 1):
+                    yield Source.of_body(payload, f"{source.name}, record {number}")
 
     def _with_wrapper(self, record_wrapper: str) -> Self:
         if record_wrapper not in ("None", "", "RecordIO"):
             raise DataError(f"channel {self.name!r}: RecordWrapperType {record_wrapper!r} is not None or RecordIO")
-        self._wrapped = record_wrapper == "RecordIO"
+        self.wrapped = record_wrapper == "RecordIO"
         return self
 
     def _format(self) -> tuple[Format, Options]:
@@ -177,15 +187,6 @@ class Channel:
             raise DataError(f"channel {self.name!r} has no content type")
         given = ContentType.parse(self.content_type)
         return format_of(given), self.options.of(given)
-
-    def _sources(self, unwrap: bool = True) -> Iterator[Source]:
-        for source in self._outer():
-            if not (self._wrapped and unwrap):
-                yield source
-                continue
-            with source.open() as stream:
-                for number, payload in enumerate(frames(stream, source.name), 1):
-                    yield Source.of_body(payload, f"{source.name}, record {number}")
 
     def _outer(self) -> Iterator[Source]:
         if self._pipe is not None:
@@ -200,7 +201,7 @@ class Channel:
         """The batches of all sources, as long as they agree in columns."""
         first: tuple[str, int] | None = None
         widest = 0
-        for source in self._sources():
+        for source in self.sources():
             for batch in found.batches(source, options):
                 first = first or (source.name, batch.width)
                 if found.ragged:

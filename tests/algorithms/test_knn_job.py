@@ -234,14 +234,15 @@ def test_sparse_rows_of_zeros_are_rows(tmp_path: Path) -> None:
         assert model.predict(X).tolist() == [1.0] * 6, "equal distances: rows 0, 1 and 2"
 
 
-def test_a_stopped_job_leaves_the_model_of_what_it_saw(table: np.ndarray) -> None:
+def test_a_stopped_job_leaves_the_model_of_what_it_saw(table: np.ndarray, tmp_path: Path) -> None:
     class Stopping(RecordingRun):
         @property
         def stopping(self) -> bool:
             return True
 
     model = KNN(k=2, predictor_type="classifier", mini_batch_size=30)
-    model.fit(table[:, 1:], table[:, 0], run=Stopping())
+    (tmp_path / "rows.csv").write_text(csv(table))
+    model.fit(Channel.from_folder("train", tmp_path, "text/csv"), run=Stopping())
     assert model.index_.index.ntotal == 30
 
 

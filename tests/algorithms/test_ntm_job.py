@@ -113,7 +113,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
         ({"feature_dim": "24"}, {}, "rows of 25 columns, but feature_dim is 24"),
         ({"rank": "3"}, {}, "'rank' was unexpected"),
         ({}, {"content": "1,-2" + ",0" * 23 + "\n"}, "row 0, column 1 is -2; counts are 0 or more"),
-        ({}, {"content": ""}, "holds no words"),
+        ({}, {"content": ""}, "channel 'train' holds no documents"),
         ({}, {"ContentType": "application/x-parquet"}, "application/x-recordio-protobuf, text/csv"),
     ],
 )
@@ -138,14 +138,14 @@ def test_two_hosts_learn_one_model(tmp_path: Path, environment: dict[str, str]) 
     hosts = TwoHosts(tmp_path, environment)
     for job, part in zip(hosts.jobs, (COUNTS[:400], COUNTS[400:]), strict=True):
         job.algorithm = "ntm"
-        job.configure("hyperparameters", SETTINGS | {"batch_norm": "true"})
+        job.configure("hyperparameters", SETTINGS | {"batch_norm": "true", "epochs": "20"})
         job.channel("train", csv(part), ContentType="text/csv", S3DistributionType="ShardedByS3Key")
         job.channel("validation", csv(drawn(100, seed=3)[0]), ContentType="text/csv")
     ended = hosts.run()
     assert [each.status for each in ended] == [0, 0], [each.log for each in ended]
     assert not list(hosts.jobs[1].folder.model.iterdir())
     scores = [re.findall(r"#validation_score \(\d+\): (\S+)", each.log) for each in ended]
-    assert len(scores[0]) == 8
+    assert len(scores[0]) >= 9
     assert scores[0] == scores[1], "both hosts have the same network"
     assert ["on 400 examples" in ended[0].log, "on 800 examples" in ended[1].log] == [True, True]
     held, mixtures = drawn(200, seed=4)

@@ -7,6 +7,7 @@ reordered, so that the same numbers come out on every processor.
     load(table, row, column) → Lanes        store(table, row, column, lanes)
     spread(x) → Lanes of eight x            total(lanes) → their sum, float32
     root(lanes), clipped(lanes, limit)      +, -, *, / between two Lanes
+    larger(lanes, lanes)
     soon(table, row): the row is asked for from memory, to be there when it is loaded
 """
 
@@ -150,6 +151,16 @@ def clipped(_typing: Any, value: Any, limit: Any) -> Any:
         low = builder.fneg(high)
         numbers = builder.select(builder.fcmp_ordered(">", numbers, high), high, numbers)
         return builder.select(builder.fcmp_ordered("<", numbers, low), low, numbers)
+
+    return lanes(lanes, lanes), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def larger(_typing: Any, one: Any, two: Any) -> Any:
+    """The larger of two numbers, eight times; the second where the first is NaN."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
 
     return lanes(lanes, lanes), emit
 

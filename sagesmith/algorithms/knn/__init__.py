@@ -175,9 +175,8 @@ class KNN(Algorithm):
         reservoir = Reservoir(size, SEED, run.rank, digest=hosts > 1)
         started = time.monotonic()
         width = None if self.settings["feature_dim"] == "auto" else self.settings["feature_dim"]
-        rows = (
-            None if channel.is_arrays else self.settings["mini_batch_size"]
-        )  # parts of an array would be joined again
+        # Parts of an array would be joined again.
+        rows = None if channel.is_arrays else self.settings["mini_batch_size"]
         for batch in passes(channel, rows, width):
             if batch.weight is not None and len(np.unique(batch.weight)) > 1:
                 raise ValueError(

@@ -179,13 +179,13 @@ class NTM(FirstParty):
         found: dict[str, Any] = {}
         for name in ("train", "validation", "test"):
             if name in channels:
-                read = counts.read(channels[name], width)
+                read = counts.read(channels[name], width, empty=len(run.hosts) > 1)
                 width = width or read.shape[1]
                 found[name] = without_empty(read, name, run)
                 if name != "train" and not found[name].shape[0]:
                     raise DataError(f"channel {name!r} holds no document with a word")
         if not width:
-            raise DataError("channel 'train' holds no documents")
+            raise DataError("feature_dim must be given where a host may have no documents")
         return found
 
     def _words(self, auxiliary: Channel | None, width: int) -> list[str] | None:

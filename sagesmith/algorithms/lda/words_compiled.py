@@ -1,0 +1,150 @@
+"""words: the loops over the words of documents, in compiled code; every document's result has one writer.
+
+Numbers of a topic lie in eight lanes each (`lanes_compiled`): arrays of topics have K8 columns, a multiple of 8, those
+beyond K zero throughout. `starts`, `terms`, `counts`: documents as CSR. D documents, V terms.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from sagesmith.algorithms.factorization_machines.lanes_compiled import LANES as LANES
+from sagesmith.algorithms.factorization_machines.lanes_compiled import larger, load, spread, store, total
+from sagesmith.formats.compiled import compiled
+
+TINY = np.float32(1e-30)
+
+
+@compiled
+def mix(
+    begin: int,
+    end: int,
+    starts: np.ndarray,
+    terms: np.ndarray,
+    counts: np.ndarray,
+    topics: np.ndarray,
+    prior: np.ndarray,
+    turns: int,
+    tol: float,
+    mixtures: np.ndarray,
+) -> None:
+    """Sets mixtures[d] = N + prior, (D, K8), where N (sum: the document's words) is how many words each topic has.
+
+    That is the mixture theta ∝ N + prior at the maximum of Σ_w c_w log(Σ_k theta_k topics[w, k]) + Σ_k prior_k log
+    theta_k, which is concave, found by EM: at most `turns`, fewer when N moves by less than `tol` of a word per word.
+    `topics` (V, K8), `prior` (1, K8). Words that no topic has are passed over.
+    """
+    width = topics.shape[1]
+    sums = np.empty((1, width), np.float32)
+    for d in range(begin, end):
+        length = np.float32(0)
+        for at in range(starts[d], starts[d + 1]):
+            length += counts[at]
+        for k in range(width):
+            mixtures[d, k] = prior[0, k] * (1 + length)
+        for _ in range(turns):
+            for j in range(0, width, LANES):
+                store(sums, 0, j, spread(np.float32(0)))
+            for at in range(starts[d], starts[d + 1]):
+                term = terms[at]
+                likely = spread(np.float32(0))
+                for j in range(0, width, LANES):
+                    likely = likely + load(mixtures, d, j) * load(topics, term, j)
+                chance = total(likely)
+                if chance > TINY:
+                    share = spread(counts[at] / chance)
+                    for j in range(0, width, LANES):
+                        store(sums, 0, j, load(sums, 0, j) + share * load(topics, term, j))
+            moved = 0.0
+            for k in range(width):
+                new = mixtures[d, k] * sums[0, k] + prior[0, k]
+                moved += abs(new - mixtures[d, k])
+                mixtures[d, k] = new
+            if moved <= tol * length:
+                break
+
+
+@compiled
+def likelihood(
+    begin: int,
+    end: int,
+    starts: np.ndarray,
+    terms: np.ndarray,
+    counts: np.ndarray,
+    topics: np.ndarray,
+    mixtures: np.ndarray,
+    least: float,
+    sums: np.ndarray,
+) -> None:
+    """sums[d] = Σ_w c_w log p(w) in double precision, for mixtures (D, K8) of any scale; p is `least` at least."""
+    width = topics.shape[1]
+    for d in range(begin, end):
+        size = 0.0
+        for k in range(width):
+            size += mixtures[d, k]
+        found = 0.0
+        for at in range(starts[d], starts[d + 1]):
+            chance = 0.0
+            for k in range(width):
+                chance += np.float64(mixtures[d, k]) * np.float64(topics[terms[at], k])
+            found += counts[at] * log(max(chance / size, least))
+        sums[d] = found
+
+
+@compiled
+def collapse(
+    begin: int,
+    end: int,
+    starts: np.ndarray,
+    terms: np.ndarray,
+    counts: np.ndarray,
+    words: np.ndarray,
+    shares: np.ndarray,
+    prior: np.ndarray,
+    turns: int,
+    mixtures: np.ndarray,
+    added: np.ndarray,
+) -> None:
+    """Collapsed variational Bayes of order zero over documents: moves mixtures[d] = N + prior, (D, K8), and adds to
+    added (V, K8) how many of each term's words every topic has.
+
+    Asuncion et al., On Smoothing and Inference for Topic Models, UAI 2009, equation 10: a word's topics are ∝
+    (N_dk - own + prior_k) words[w, k] shares[k], where `own` is the word's own part in N. That part is worked out
+    anew from N rather than kept, so that memory does not grow with words times topics. `words` (V, K8) are counts of
+    words plus their prior, `shares` (1, K8) one over their sums, 0 beyond K; `turns` rounds over a document's words.
+    """
+    width = words.shape[1]
+    sums, scaled, part = (
+        np.empty((1, width), np.float32),
+        np.empty((1, width), np.float32),
+        np.empty((1, width), np.float32),
+    )
+    least = spread(TINY)
+    for d in range(begin, end):
+        for turn in range(turns):
+            for j in range(0, width, LANES):
+                store(sums, 0, j, spread(np.float32(0)))
+                store(scaled, 0, j, load(mixtures, d, j) * load(shares, 0, j))
+            for at in range(starts[d], starts[d + 1]):
+                term = terms[at]
+                likely = spread(np.float32(0))
+                for j in range(0, width, LANES):
+                    likely = likely + load(scaled, 0, j) * load(words, term, j)
+                own = spread(np.float32(1) / max(total(likely), TINY))
+                rest = spread(np.float32(0))
+                for j in range(0, width, LANES):
+                    weight = load(words, term, j) * load(shares, 0, j)
+                    mine = load(mixtures, d, j)
+                    weight = larger(mine - own * (mine * weight), least) * weight
+                    store(part, 0, j, weight)
+                    rest = rest + weight
+                scale = spread(counts[at] / max(total(rest), TINY))
+                for j in range(0, width, LANES):
+                    gained = scale * load(part, 0, j)
+                    store(sums, 0, j, load(sums, 0, j) + gained)
+                    if turn == turns - 1:
+                        store(added, term, j, load(added, term, j) + gained)
+            for j in range(0, width, LANES):
+                store(mixtures, d, j, load(sums, 0, j) + load(prior, 0, j))

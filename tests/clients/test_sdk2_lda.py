@@ -1,0 +1,120 @@
+"""LDA through real clients: the SDK's own class, and boto3 with sparse RecordIO, JSON Lines and a batch transform."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sagesmith.algorithms import LDA
+from sagesmith.formats.batch import Batch
+from sagesmith.formats.recordio_writer import write_records
+from sagesmith.testing.server import RunningServer
+from tests.algorithms.lda_corpus import bars, drawn
+from tests.clients.live import ROLE, run_flow
+
+pytestmark = pytest.mark.slow
+
+IMAGE = "766337827248.dkr.ecr.us-east-1.amazonaws.com/lda:1"
+BUCKET = "lda-bucket"
+SOON = {"Delay": 1, "MaxAttempts": 120}
+COUNTS = drawn(bars()[:5], 300, 60)
+
+
+def csv(rows: np.ndarray) -> str:
+    return "".join(",".join(f"{value:g}" for value in row) + "\n" for row in rows)
+
+
+@pytest.fixture(scope="module")
+def seen(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("lda")
+    (folder / "counts.csv").write_text(csv(COUNTS))
+    return run_flow(server, 2, "sdk2_lda", folder)
+
+
+def test_the_sdks_estimator_trains_and_its_predictor_gets_mixtures(seen: dict[str, Any], server: RunningServer) -> None:
+    given = seen["hyperparameters"]
+    assert (given["feature_dim"], given["mini_batch_size"], given["num_topics"]) == ("25", "300", "5")
+    expected = LDA(num_topics=5, max_restarts=4, max_iterations=200, tol=1e-7).fit(COUNTS)
+    assert seen["metrics"]["test:pwll"] == pytest.approx(expected.score(COUNTS[:40]), rel=1e-4)
+    np.testing.assert_allclose(seen["mixtures"], expected.transform(COUNTS[:4]), atol=1e-3)
+    bucket, _, key = seen["model_data"].removeprefix("s3://").partition("/")
+    body = server.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        (member,) = [name for name in archive.getnames() if name.startswith("model_")]
+        content = archive.extractfile(member)
+        assert content is not None
+        with np.load(io.BytesIO(content.read())) as arrays:
+            np.testing.assert_allclose(arrays["beta"], expected.beta_, atol=1e-4)
+            assert arrays["alpha"].shape == (5,)
+
+
+def train(server: RunningServer) -> str:
+    sagemaker = server.client("sagemaker")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/train/"}
+    channel = {
+        "ChannelName": "train",
+        "ContentType": "application/x-recordio-protobuf",
+        "DataSource": {"S3DataSource": source},
+    }
+    sagemaker.create_training_job(
+        TrainingJobName="boto3-lda",
+        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "Pipe"},
+        RoleArn=ROLE,
+        InputDataConfig=[channel],
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/models"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        StoppingCondition={"MaxRuntimeInSeconds": 600},
+        HyperParameters={"feature_dim": "25", "num_topics": "5", "mini_batch_size": "300"},
+    )
+    sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName="boto3-lda", WaiterConfig=SOON)
+    return str(sagemaker.describe_training_job(TrainingJobName="boto3-lda")["ModelArtifacts"]["S3ModelArtifacts"])
+
+
+def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer) -> None:
+    expected = LDA(num_topics=5).fit(COUNTS).transform(COUNTS)
+    sagemaker, s3 = server.client("sagemaker"), server.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_object(Bucket=BUCKET, Key="train/a.pbr", Body=write_records(Batch(sparse.csr_matrix(COUNTS))))
+    s3.put_object(Bucket=BUCKET, Key="rows/a.csv", Body=csv(COUNTS).encode())
+    container = {"Image": IMAGE, "ModelDataUrl": train(server)}
+    sagemaker.create_model(ModelName="boto3-lda", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    variant = {
+        "VariantName": "v", "ModelName": "boto3-lda", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1
+    }  # fmt: skip
+    sagemaker.create_endpoint_config(EndpointConfigName="boto3-lda", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="boto3-lda", EndpointConfigName="boto3-lda")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="boto3-lda", WaiterConfig=SOON)
+    thin = {"keys": [0, 3], "shape": [25], "values": [4, 2]}
+    answer = server.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName="boto3-lda",
+        ContentType="application/jsonlines",
+        Accept="application/jsonlines",
+        Body=json.dumps({"data": {"features": thin}}).encode(),
+    )
+    (line,) = answer["Body"].read().splitlines()
+    assert sum(json.loads(line)["topic_mixture"]) == pytest.approx(1, rel=1e-5)
+    sagemaker.create_transform_job(
+        TransformJobName="boto3-lda",
+        ModelName="boto3-lda",
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}},
+            "ContentType": "text/csv",
+            "SplitType": "Line",
+        },
+        TransformOutput={
+            "S3OutputPath": f"s3://{BUCKET}/out",
+            "AssembleWith": "Line",
+            "Accept": "application/jsonlines",
+        },
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+    sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="boto3-lda", WaiterConfig=SOON)
+    lines = s3.get_object(Bucket=BUCKET, Key="out/a.csv.out")["Body"].read().splitlines()
+    found = [json.loads(line)["topic_mixture"] for line in lines if line]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
