@@ -26,6 +26,7 @@ _INTERFACE = frozenset(
         "base",
         "blas",
         "checkpoints",
+        "counts",
         "declarations",
         "estimator",
         "first_party",

@@ -92,7 +92,7 @@ class LDA(FirstParty):
     # -- training ----------------------------------------------------------------------------------------------
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.lda import refinement, spectral
-        from sagesmith.algorithms.lda.reading import read
+        from sagesmith.algorithms.counts import read
 
         settings = self.settings
         counts = read(channels["train"], settings["feature_dim"])
@@ -130,7 +130,7 @@ class LDA(FirstParty):
             run.log("%d documents without a word are passed over", int((lengths == 0).sum()))
 
     def _test(self, channel: Channel, run: Run) -> None:
-        from sagesmith.algorithms.lda.reading import read
+        from sagesmith.algorithms.counts import read
 
         report_scores(run, "test", [("pwll", self._per_word(read(channel, self.beta_.shape[1]), run.threads), "score")])
 
@@ -151,7 +151,7 @@ class LDA(FirstParty):
     def infer(self, batch: Batch, **options: Any) -> Mapping[str, Any]:
         """`topic_mixture`: the share of each topic in a document, (n, K), rows that sum to 1."""
         from sagesmith.algorithms.lda.mixtures import mixed
-        from sagesmith.algorithms.lda.reading import asked
+        from sagesmith.algorithms.counts import asked
 
         return {"topic_mixture": mixed(asked(batch, self.beta_.shape[1]), self._topics, Run().threads)}
 
@@ -188,7 +188,7 @@ class LDA(FirstParty):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The log-likelihood per word, `test pwll` of a job's log."""
-        from sagesmith.algorithms.lda.reading import read
+        from sagesmith.algorithms.counts import read
 
         self._check_fitted()
         return self._per_word(read(self.channel_of("score", X), self.beta_.shape[1]), Run().threads)

@@ -1,4 +1,4 @@
-"""Reading: a channel's documents as one sparse matrix of counts, (D, V); dense rows become sparse as they come."""
+"""counts: documents as one sparse matrix of counts, (D, V), for topic models; dense rows become sparse as they come."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from sagesmith.formats.channel import Channel
 
 
-def read(channel: Channel, width: int | None) -> sparse.csr_matrix:
+def read(channel: Channel, width: int | None, *, empty: bool = False) -> sparse.csr_matrix:
     """All documents of a channel, float32; memory grows with the counts that are not zero.
+
+    Args:
+        empty: whether the channel may have no rows, which gives (0, width).
 
     Raises:
         DataError: another number of columns than `width`, NaN, infinity or negative counts, naming row and column;
@@ -30,8 +33,10 @@ def read(channel: Channel, width: int | None) -> sparse.csr_matrix:
     for batch in passes(channel, width=width):
         parts.append(_counts(batch, f"channel {channel.name!r}", seen))
         seen += len(batch)
-    if not seen:
+    if not parts and not empty:
         raise DataError(f"channel {channel.name!r} holds no documents")
+    if not parts:
+        return sparse.csr_matrix(np.empty((0, width or 0), np.float32))
     return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr", dtype=np.float32)
 
 
@@ -40,6 +45,11 @@ def asked(batch: Batch, width: int) -> sparse.csr_matrix:
     check_width(batch, width, "the request has rows")
     check_finite(batch, "the request")
     return _counts(batch, "the request", 0)
+
+
+def lengths(counts: sparse.csr_matrix) -> np.ndarray:
+    """The words of each document, (D,) float64."""
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def _counts(batch: Batch, where: str, before: int) -> sparse.csr_matrix:

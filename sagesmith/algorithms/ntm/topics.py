@@ -1,0 +1,68 @@
+"""Topics as words: the likeliest of each, how unique they are (TU), and how alike in meaning (WETC).
+
+Paper: Ding et al., Coherence-Aware Neural Topic Modeling, EMNLP 2018 (arXiv 1809.02687).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SHOWN = 20  # words of a topic in the log
+
+
+@dataclass(frozen=True)
+class Described:
+    """Each topic's words, in order, with its TU and, where words have embeddings, its WETC."""
+
+    words: list[list[str]]
+    uniqueness: np.ndarray  # (K,)
+    coherence: np.ndarray | None  # (K,)
+
+    def lines(self, named: bool) -> list[str]:
+        """SageMaker's lines for the log; `named`: words, not ids, stand there."""
+        scored = self.coherence is not None
+        head = f"wetc {self.coherence.mean():.2f}" if self.coherence is not None else ""
+        lines = [f"Topics from epoch:final (num_topics:{len(self.words)}) [{head}, tu {self.uniqueness.mean():.2f}]:"]
+        for topic, words in enumerate(self.words):
+            scores = ""
+            if scored and named:
+                assert self.coherence is not None
+                scores = f"[{self.coherence[topic]:.2f}, {self.uniqueness[topic]:.2f}] "
+            lines.append(scores + " ".join(words))
+        return lines
+
+
+def top(weights: np.ndarray, count: int) -> np.ndarray:
+    """The ids of the `count` words with the largest weights (V, K) in each topic, (K, count), largest first."""
+    return np.asarray(np.argsort(-weights, axis=0, kind="stable")[:count].T)
+
+
+def uniqueness(words: np.ndarray) -> np.ndarray:
+    """TU of each topic: the mean over its words (K, n) of one over the number of topics that list the word."""
+    _, which, counts = np.unique(words, return_inverse=True, return_counts=True)
+    return np.asarray((1 / counts)[which].reshape(words.shape).mean(axis=1))
+
+
+def coherence(words: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """WETC of each topic: the mean cosine of all pairs of its words (K, n), n >= 2, by their vectors (V, d).
+
+    A vector of zeros has cosine 0 with all.
+    """
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.where(length, length, 1))[words]
+    count = words.shape[1]
+    squared = (np.linalg.norm(unit.sum(axis=1), axis=1) ** 2) - (unit**2).sum(axis=(1, 2))
+    return np.asarray(squared / (count * (count - 1)))
+
+
+def described(
+    weights: np.ndarray, vocabulary: Sequence[str] | None, vectors: np.ndarray | None, count: int = SHOWN
+) -> Described:
+    """What there is to say about topics with the weights (V, K)."""
+    ids = top(weights, count)
+    names = [[str(word) if vocabulary is None else vocabulary[word] for word in topic] for topic in ids]
+    scored = vectors is not None and ids.shape[1] > 1
+    return Described(names, uniqueness(ids), coherence(ids, vectors) if scored and vectors is not None else None)

@@ -1,0 +1,245 @@
+"""Training NTM: epochs over sparse counts, with SageMaker's lines in the log, patience and checkpoints.
+
+The loss that is reported is a document's, divided by its words (a perplexity is its exponential). The gradient is of
+that loss times the mean length of a document: the optimizers' small constants are made for gradients of that size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sagesmith.algorithms import nets
+from sagesmith.algorithms.checkpoints import Checkpoints
+from sagesmith.algorithms.counts import lengths
+from sagesmith.algorithms.ntm import start
+from sagesmith.algorithms.ntm.network import Documents, Network
+from sagesmith.algorithms.ntm.stopping import Patience
+from sagesmith.algorithms.run import Run
+
+NOT_COMPARED = ("epochs", "num_patience_epochs", "tolerance")  # a resumed job may have others: they say when it ends
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over documents of reconstruction and KL, per word."""
+
+    recons: float
+    kld: float
+    documents: int
+    batches: int
+
+    @property
+    def total(self) -> float:
+        return self.recons + self.kld
+
+    def report(self, run: Run, kind: str) -> None:
+        run.log("Metrics for %s:", kind)
+        named = {"total": self.total, "kld": self.kld, "recons": self.recons, "logppx": self.total}
+        for name, value in named.items():
+            run.log("Loss (name: value) %s: %s", name, value)
+
+
+class Training:
+    """One run. `epochs` trains, `score` measures; afterwards `network` has the best weights.
+
+    Args:
+        settings: NTM's, with feature_dim known.
+        counts: (D, V) CSR, no row empty; D may be 0 where other hosts have documents.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], counts: Any, validation: Any, team: nets.Team) -> None:
+        self.settings, self.counts, self.validation, self.team, self.run = settings, counts, validation, team, team.run
+        self.size = settings["mini_batch_size"]
+        documents, words = team.total(counts.shape[0], float(counts.sum(dtype=np.float64)))
+        if not documents:
+            raise ValueError("channel 'train' holds no words: there is nothing to learn from")
+        self._scale = words / documents
+        if settings["batch_norm"] and counts.shape[0] == 1:
+            raise ValueError("batch_norm needs at least 2 documents on every host, found 1")
+        network = Network(
+            counts.shape[1], settings["num_topics"], layers_of(settings), settings["encoder_layers_activation"],
+            settings["batch_norm"],
+        )  # fmt: skip
+        start.begin(network, counts, np.random.default_rng(settings["seed"]))
+        self.network: Network = team.copied(network)
+        chosen = nets.optimizer(
+            settings["optimizer"], self.network, settings["learning_rate"], settings["weight_decay"]
+        )
+        clip = settings["clip_gradient"]
+        self._stepper = nets.Stepper(
+            self.network, chosen, team, rescale=settings["rescale_gradient"],
+            clip_value=clip if isinstance(clip, float) else None,
+        )  # fmt: skip
+        self._best = nets.Best()
+        self._patience = Patience(settings["num_patience_epochs"], settings["tolerance"])
+        self._checkpoints = Checkpoints(self.run, "ntm", settings, NOT_COMPARED)
+        self._seen = self._all_batches = 0
+
+    @property
+    def best_loss(self) -> float | None:
+        """Of the epoch whose weights are kept; None: there was none."""
+        return self._best.value
+
+    # -- epochs ------------------------------------------------------------------------------------------------
+    def epochs(self) -> int:
+        """Trains until the epochs are over, patience is, or the job shall stop; returns how many epochs were done."""
+        epoch = self._resumed()
+        while epoch < self.settings["epochs"] and not self._patience.exhausted:
+            epoch += 1
+            stopping = self._epoch(epoch)
+            if stopping:
+                break
+        self._best.restore(self.network)
+        if self._best.value is not None:
+            self.run.log("Loss of server-side model: %s", self._best.value)
+            self.run.log(
+                "Best model based on early stopping at epoch %s. Best loss: %s", self._best.number, self._best.value
+            )
+        return epoch
+
+    def _epoch(self, epoch: int) -> bool:
+        run, began = self.run, time.monotonic()
+        run.log("# Starting training for epoch %d", epoch)
+        losses = self._pass(epoch)
+        trained = time.monotonic()
+        run.log(
+            "# Finished training epoch %d on %d examples from %d batches, each of size %d.",
+            epoch, losses.documents, losses.batches, self.size,
+        )  # fmt: skip
+        losses = self._agreed(losses)
+        losses.report(run, "Training")
+        run.quality("train total_loss", losses.total, "loss", epoch)
+        judged = losses.total
+        if self.validation is not None:
+            judged = self.score(self.validation).total
+            run.log("#validation_score (%d): %s", epoch, judged)
+        self._best.judge(epoch, judged, self.network)
+        self._patience.judge(judged, run)
+        ended = time.monotonic()
+        run.log("Timing: train: %.2fs, val: %.2fs, epoch: %.2fs", trained - began, ended - trained, ended - began)
+        self._count(epoch, losses, max(1e-9, trained - began))
+        self._keep(epoch)
+        return self.team.stopping
+
+    def _pass(self, epoch: int) -> Losses:
+        """One epoch over this host's documents, or `sub_sample` of them."""
+        random = np.random.default_rng([self.settings["seed"], self.run.rank, epoch])
+        torch.manual_seed(int(random.integers(1 << 62)))
+        self.network.train()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
+        documents = batches = 0
+        for rows in self.team.rounds(self._batches(random)):
+            if rows is None:
+                self._stepper.step(None, 0)
+                continue
+            recons, kld = self.network(Documents.of(self.counts[rows], self.team.device))
+            self._stepper.step((recons + kld).mean() * self._scale, len(rows))
+            sums += torch.stack([recons.detach().sum(), kld.detach().sum()])
+            documents += len(rows)
+            batches += 1
+        if self.team.size > 1 and self.settings["batch_norm"]:
+            self.team.copied(self.network)  # every host has running moments of its own
+        recons_sum, kld_sum = sums.tolist()
+        return Losses(recons_sum, kld_sum, documents, batches)
+
+    def _batches(self, random: np.random.Generator) -> Iterator[np.ndarray]:
+        """The rows of each mini-batch. A last one of a single row, which has no variance, goes with the one before."""
+        count = self.counts.shape[0]
+        if not count:
+            return
+        drawn = random.permutation(count)[: max(1, round(self.settings["sub_sample"] * count))]
+        cuts = list(range(self.size, len(drawn), self.size))
+        if self.settings["batch_norm"]:
+            if len(drawn) == 1:
+                drawn = random.permutation(count)[:2]
+            if cuts and len(drawn) - cuts[-1] == 1:
+                cuts.pop()
+        yield from np.split(drawn, cuts)
+
+    def _agreed(self, sums: Losses) -> Losses:
+        """The means over the documents of all hosts, from this host's sums."""
+        recons, kld, documents = self.team.total(sums.recons, sums.kld, sums.documents)
+        return Losses(recons / max(1, documents), kld / max(1, documents), sums.documents, sums.batches)
+
+    def score(self, counts: Any) -> Losses:
+        """The losses of documents (D, V), the network as it stands; z is the mean. Every host must ask."""
+        self.network.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
+        batches = 0
+        with torch.no_grad():
+            for at in range(0, counts.shape[0], self.size):
+                recons, kld = self.network(Documents.of(counts[at : at + self.size], self.team.device))
+                sums += torch.stack([recons.sum(), kld.sum()])
+                batches += 1
+        recons_sum, kld_sum = sums.tolist()
+        losses = self._agreed(Losses(recons_sum, kld_sum, counts.shape[0], batches))
+        self.run.log(
+            "Finished scoring on %d examples from %d batches, each of size %d.", counts.shape[0], batches, self.size
+        )
+        losses.report(self.run, "Inference")
+        return losses
+
+    def _count(self, epoch: int, losses: Losses, seconds: float) -> None:
+        self._seen += losses.documents
+        self._all_batches += losses.batches
+        values = {
+            "Total Records Seen": self._seen,
+            "Total Batches Seen": self._all_batches,
+            "Max Records Seen Between Resets": losses.documents,
+            "Max Batches Seen Between Resets": losses.batches,
+            "Reset Count": epoch,
+            "Number of Records Since Last Reset": losses.documents,
+            "Number of Batches Since Last Reset": losses.batches,
+        }
+        self.run.metrics("training", values, epoch=epoch - 1, Meta="training_data_iter")
+        self.run.progress(epoch, self.settings["epochs"], losses.documents / seconds)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+    def _keep(self, epoch: int) -> None:
+        if not self._checkpoints.wanted:
+            return
+        best, judged = self._best.state()
+        parts = {
+            "now": nets.weights_of(self.network),
+            "best": best,
+            "optimizer": nets.optimizer_state(self._stepper.optimizer),
+        }
+        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        self._checkpoints.write(epoch, arrays, {"best": judged, "patience": self._patience.state()})
+
+    def _resumed(self) -> int:
+        """The epochs that a checkpoint has behind it; 0 without one."""
+        found = self._checkpoints.newest()
+        if found is None:
+            return 0
+        parts: dict[str, dict[str, np.ndarray]] = {"now": {}, "best": {}, "optimizer": {}}
+        for key, array in found.arrays.items():
+            part, _, name = key.partition("/")
+            parts[part][name] = array
+        nets.take_weights(self.network, parts["now"])
+        nets.take_optimizer_state(self._stepper.optimizer, parts["optimizer"])
+        self._best.take(parts["best"], found.facts["best"])
+        self._patience.take(found.facts["patience"])
+        self.run.log("Resuming after epoch %d", found.number)
+        return found.number
+
+
+def layers_of(settings: Mapping[str, Any]) -> list[int]:
+    """Sizes of the encoder's layers; `auto`: three and two for each topic."""
+    layers, topics = settings["encoder_layers"], settings["num_topics"]
+    return [3 * topics, 2 * topics] if layers == "auto" else list(layers)
+
+
+def without_empty(counts: Any, name: str, run: Run) -> Any:
+    """The documents (D, V) that have a word."""
+    there = lengths(counts) > 0
+    if there.all():
+        return counts
+    run.log("Channel '%s': %d of %d documents have no words and are left out", name, (~there).sum(), len(there))
+    return counts[there]
