@@ -91,8 +91,8 @@ class LDA(FirstParty):
 
     # -- training ----------------------------------------------------------------------------------------------
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
-        from sagesmith.algorithms.lda import refinement, spectral
         from sagesmith.algorithms.counts import read
+        from sagesmith.algorithms.lda import refinement, spectral
 
         settings = self.settings
         counts = read(channels["train"], settings["feature_dim"])
@@ -150,8 +150,8 @@ class LDA(FirstParty):
     # -- asking ------------------------------------------------------------------------------------------------
     def infer(self, batch: Batch, **options: Any) -> Mapping[str, Any]:
         """`topic_mixture`: the share of each topic in a document, (n, K), rows that sum to 1."""
-        from sagesmith.algorithms.lda.mixtures import mixed
         from sagesmith.algorithms.counts import asked
+        from sagesmith.algorithms.lda.mixtures import mixed
 
         return {"topic_mixture": mixed(asked(batch, self.beta_.shape[1]), self._topics, Run().threads)}
 
