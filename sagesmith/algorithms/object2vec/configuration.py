@@ -10,6 +10,7 @@ from sagesmith.algorithms.base import HyperparameterError
 
 AUTO_LAYERS = {"hcnn": 4, "bilstm": 1, "pooled_embedding": 1}
 COMPARATORS = ("hadamard", "concat", "abs_diff")
+SPARSE = "row_sparse"  # the token_embedding_storage_type whose optimisers move only the rows of a batch
 SPARSE_OPTIMIZERS = ("adam", "adagrad", "sgd")
 OWN = (
     "max_seq_len", "vocab_size", "cnn_filter_width", "layers", "token_embedding_dim", "pretrained_embedding_file",
@@ -57,6 +58,11 @@ def _encoder(settings: Mapping[str, Any], side: str, network: str) -> Encoder:
     return Encoder(network=network, enc_dim=settings["enc_dim"], dropout=settings["dropout"], **own)
 
 
+def is_lazy(settings: Mapping[str, Any]) -> bool:
+    """Whether tables of tokens learn row by row."""
+    return bool(settings["token_embedding_storage_type"] == SPARSE)
+
+
 def comparators_of(text: str) -> tuple[str, ...]:
     """The comparators in the order of the list."""
     return tuple(part.strip() for part in text.split(","))
@@ -90,7 +96,7 @@ def check(settings: Mapping[str, Any]) -> None:
     if settings["tied_token_embedding_weight"]:
         _check_tied(*encoders)
     chosen = settings["optimizer"]
-    if settings["token_embedding_storage_type"] == "row_sparse" and chosen not in SPARSE_OPTIMIZERS:
+    if is_lazy(settings) and chosen not in SPARSE_OPTIMIZERS:
         raise HyperparameterError(
             f"token_embedding_storage_type row_sparse goes with optimizer {', '.join(SPARSE_OPTIMIZERS)}; "
             f"found {chosen}"
@@ -102,7 +108,8 @@ def _check_tied(first: Encoder, second: Encoder) -> None:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             raise HyperparameterError(
-                f"tied_token_embedding_weight needs one table of tokens, but enc0_{name} is {one} and enc1_{name} {other}"
+                "tied_token_embedding_weight needs one table of tokens, but "
+                f"enc0_{name} is {one} and enc1_{name} {other}"
             )
 
 
@@ -127,7 +134,7 @@ def remarks(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         unused = [f"enc1_{name}" for name in OWN if f"enc1_{name}" in given]
         if unused:
             lines.append(f"enc1_network is enc0: encoder 1 takes encoder 0's settings, {', '.join(unused)} ignored")
-    if settings["token_embedding_storage_type"] == "row_sparse" and settings["bucket_width"]:
+    if is_lazy(settings) and settings["bucket_width"]:
         lines.append("token_embedding_storage_type is row_sparse: bucketing is switched off, bucket_width ignored")
     if settings["output_layer"] != "softmax" and "num_classes" in given:
         lines.append(f"num_classes has no effect with output_layer {settings['output_layer']}")

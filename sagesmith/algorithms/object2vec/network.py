@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sagesmith.algorithms.object2vec.configuration import Encoder, comparators_of, encoders_of
+from sagesmith.algorithms.object2vec.configuration import Encoder, comparators_of, encoders_of, is_lazy
 from sagesmith.algorithms.object2vec.encoders import encoder_of
 from sagesmith.algorithms.object2vec.pairs import Tokens
 
@@ -51,7 +51,7 @@ class Network(nn.Module):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__()
         encoders = encoders_of(settings)
-        lazy = settings["token_embedding_storage_type"] == "row_sparse"
+        lazy = is_lazy(settings)
         self.tied: bool = settings["tied_token_embedding_weight"]
         tables = encoders[:1] if self.tied else encoders
         self.tables = nn.ModuleList(_table(encoder, lazy) for encoder in tables)

@@ -201,6 +201,4 @@ def check_vocabulary(pairs: Pairs, sizes: tuple[int, int]) -> None:
     for side, tokens, size in (("in0", pairs.in0, sizes[0]), ("in1", pairs.in1, sizes[1])):
         if tokens is not None and len(tokens.ids) and tokens.ids.max() >= size:
             bad = tokens.ids[np.argmax(tokens.ids >= size)]
-            raise DataError(
-                f'Inconsistent vocab for {side} found. Vocab id "{bad}" is not less than vocab_size={size}'
-            )
+            raise DataError(f'Inconsistent vocab for {side} found. Vocab id "{bad}" is not less than vocab_size={size}')

@@ -73,7 +73,7 @@ def _by_arrow(text: bytes) -> Pairs | None:
         return None
     sides = [_packed(column) for column in columns[1:]]
     label = columns[0].to_numpy(zero_copy_only=False)
-    if not np.isfinite(label).all() or any(len(t.ids) and t.ids.min() < 0 or not t.lengths.all() for t in sides):
+    if not np.isfinite(label).all() or any((len(t.ids) and t.ids.min() < 0) or not t.lengths.all() for t in sides):
         return None
     return Pairs(sides[0], sides[1], label)
 
@@ -146,8 +146,8 @@ def _asked(values: Sequence[tuple[Any, str]]) -> Pairs:
         sides = sides or keys
         if keys != sides:
             raise DataError(
-                f"{place} has {' and '.join(keys)}, the ones before it {' and '.join(sides)}: a request is about pairs, "
-                "or about one side"
+                f"{place} has {' and '.join(keys)}, the ones before it {' and '.join(sides)}: a request is about "
+                "pairs, or about one side"
             )
         for key in keys:
             lists[key].append(_listed(value[key], place, key))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
 from sagesmith.algorithms.object2vec.batches import Negatives, order_of
+from sagesmith.algorithms.object2vec.configuration import is_lazy
 from sagesmith.algorithms.object2vec.network import Network
 from sagesmith.algorithms.object2vec.pairs import Pairs
 from sagesmith.algorithms.object2vec.rows import LazyRows
@@ -56,7 +57,7 @@ class Training:
         rate, decay = settings["learning_rate"], settings["weight_decay"]
         self._optimizer = nets.optimizer(settings["optimizer"], network, rate, decay)
         self._stepper = nets.Stepper(network, self._optimizer, team)
-        lazy = settings["token_embedding_storage_type"] == "row_sparse"
+        lazy = is_lazy(settings)
         tables: Any = network.tables
         self._lazy = LazyRows(settings["optimizer"], list(tables), rate, decay) if lazy else None
         self._bucket_width = 0 if lazy else settings["bucket_width"]
@@ -65,7 +66,7 @@ class Training:
         self._checkpoints = Checkpoints(self._run, "object2vec", settings, apart=("epochs",))
 
     def run(self) -> None:
-        """Trains until the last epoch, a request to stop, or epochs without improvement; then the network is the best."""
+        """Trains until the last epoch, a request to stop, or no improvement; then the network is the best."""
         settings, run = self._settings, self._run
         begin = self._resumed()
         for epoch in range(begin, settings["epochs"]):
