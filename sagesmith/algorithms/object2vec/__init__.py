@@ -93,15 +93,12 @@ class Object2Vec(FirstParty):
         ChannelSpec("auxiliary", False, (), "application/json", modes=("File",), distributions=("FullyReplicated",)),
     )
     metrics = (
-        *(
-            Metric(f"{channel}:{name}", _quality(channel, name, kind), direction)
-            for channel in ("validation", "test")
-            for name, kind, direction in (
-                ("mean_squared_error", "loss", "Minimize"),
-                ("accuracy", "score", "Maximize"),
-                ("cross_entropy", "loss", "Minimize"),
-            )
-        ),
+        Metric("validation:mean_squared_error", _quality("validation", "mean_squared_error", "loss"), "Minimize"),
+        Metric("validation:accuracy", _quality("validation", "accuracy", "score"), "Maximize"),
+        Metric("validation:cross_entropy", _quality("validation", "cross_entropy", "loss"), "Minimize"),
+        Metric("test:mean_squared_error", _quality("test", "mean_squared_error", "loss"), "Minimize"),
+        Metric("test:accuracy", _quality("test", "accuracy", "score"), "Maximize"),
+        Metric("test:cross_entropy", _quality("test", "cross_entropy", "loss"), "Minimize"),
         *JOB_METRICS,
     )
     accepts = ("application/json", JSONLINES)

@@ -151,4 +151,5 @@ def _asked(values: Sequence[tuple[Any, str]]) -> Pairs:
             )
         for key in keys:
             lists[key].append(_listed(value[key], place, key))
-    return Pairs(*(Tokens.of(lists[key]) if key in sides else None for key in ("in0", "in1")))
+    in0, in1 = (Tokens.of(lists[key]) if key in sides else None for key in ("in0", "in1"))
+    return Pairs(in0, in1)
