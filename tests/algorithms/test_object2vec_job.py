@@ -90,7 +90,7 @@ def test_a_killed_job_goes_on_and_a_stopped_one_leaves_its_best_model(job: Job) 
     assert len(Object2Vec.load(job.folder.model).predict(HELD[0])) == 60
 
 
-BROKEN = jsonlines(*TRAIN).splitlines()[:6] + ['{"label": 1, "in0": [1, "in1": [2]}']
+BROKEN = [*jsonlines(*TRAIN).splitlines()[:6], '{"label": 1, "in0": [1, "in1": [2]}']
 
 
 @pytest.mark.parametrize(

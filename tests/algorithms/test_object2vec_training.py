@@ -72,6 +72,7 @@ def test_bilstm_is_torchs_bidirectional_lstm_with_maxima() -> None:
         assert torch.allclose(both(table[part][None])[0][0].amax(dim=0), vector, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*parse:UserWarning")  # of torch, about its own sparse tensors
 @pytest.mark.parametrize("name", ["adam", "adagrad", "sgd"])
 def test_lazy_rows_move_as_torchs_sparse_optimisers_do(name: str) -> None:
     torch.manual_seed(0)

@@ -56,6 +56,8 @@ def _by_arrow(text: bytes) -> Pairs | None:
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
+    if not (text.isascii() or _is_utf8(text)):
+        return None  # pyarrow does not look at what it passes over
     lists = pa.list_(pa.int32())
     schema = pa.schema([("label", pa.float64()), ("in0", lists), ("in1", lists)])
     try:
@@ -76,6 +78,14 @@ def _by_arrow(text: bytes) -> Pairs | None:
     if not np.isfinite(label).all() or any((len(t.ids) and t.ids.min() < 0) or not t.lengths.all() for t in sides):
         return None
     return Pairs(sides[0], sides[1], label)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _packed(column: Any) -> Tokens:
