@@ -32,6 +32,7 @@ def test_the_estimator_sends_what_the_job_takes(seen: dict[str, Any]) -> None:
     sent = {"mini_batch_size": "32", "enc0_vocab_size": "20", "enc0_network": "pooled_embedding"}
     assert sent.items() <= seen["hyperparameters"].items()
     assert "Encoder configs: " in seen["log"]
+    assert "Hyperparameter feature_dim is taken for compatibility and has no effect" in seen["log"]
     assert seen["metrics"]["validation:accuracy"] > 0.8
     assert 0 < seen["metrics"]["validation:cross_entropy"] < 0.6
 

@@ -181,6 +181,9 @@ class Object2Vec(FirstParty):
         default="dense", choices=("dense", "row_sparse"),
     )  # fmt: skip
     weight_decay: float = hp("L2 penalty", default=0.0, ge=0, le=10000, tunable=Tunable(0.0, 1.0))
+    feature_dim: int | None = hp(
+        "without effect; SageMaker's Python SDK sends it to each of its own algorithms", default=None, ge=1
+    )
     seed: int = hp("of all that is drawn; not among SageMaker's hyperparameters", default=0, ge=0, lt=1 << 63)
 
     def check(self) -> None:
