@@ -1,6 +1,6 @@
 """Object2Vec against straightforward PyTorch: quality and pairs per second.
 
-    python benchmarks/object2vec.py movielens --data DIR [--epochs 6] [--storage row_sparse] [--contestants ours,torch]
+    python benchmarks/object2vec.py movielens --data DIR [--contestants sparse,dense,torch] [--set epochs=6 enc_dim=64]
     python benchmarks/object2vec.py paragraphs --data shared/data/driver-docs-text
 
 `movielens`: ratings of MovieLens-100k (u.data, ua.test) from user and film; root mean squared error on ua.test.
