@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin between small products starve the others
 try:
     import torch
     import torch.distributed as distributed

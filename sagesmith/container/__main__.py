@@ -62,8 +62,9 @@ def _port(text: str) -> int:
 
 
 def _end(status: int) -> None:
-    """Ends the process. After a failure at once: xgboost and MPI tear down with a crash that would hide the status."""
-    if status:
+    """Ends the process; at once after a failure, or where torch is: the threads of xgboost, MPI and gloo may tear down
+    with a crash that would hide the status."""
+    if status or "torch" in sys.modules:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

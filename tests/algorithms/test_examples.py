@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def run(*arguments: str, folder: Path = EXAMPLES.parent) -> str:
     environment = {
         **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait stand still where tests share processors
         "PYTHONPATH": os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")]),
     }
     command = [sys.executable, *arguments]

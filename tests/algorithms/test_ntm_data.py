@@ -57,7 +57,8 @@ def test_empty_documents_teach_nothing_and_weigh_all_topics_the_same() -> None:
     padded = np.insert(COUNTS, [0, 30], 0, axis=0)
     model = NTM(**QUICK).fit(padded, run=run)
     assert "Channel 'train': 2 of 62 documents have no words and are left out" in run.lines
-    assert np.array_equal(model.predict(COUNTS), NTM(**QUICK).fit(COUNTS).predict(COUNTS))
+    # BLAS sums in an order that hangs on where memory lies
+    np.testing.assert_allclose(model.predict(COUNTS), NTM(**QUICK).fit(COUNTS).predict(COUNTS), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(model.predict(padded)[0], 0.2, rtol=1e-6)
     with pytest.raises(ValueError, match="holds no words"):
         NTM(**QUICK).fit(np.zeros_like(COUNTS))

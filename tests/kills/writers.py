@@ -98,6 +98,11 @@ class Writer(Client):
         operation = self._random.choices(kinds, weights=[50, 3, 15, 12, 20])[0]
         try:
             operation(key)
+        except ClientError as error:
+            # An answer of which only the status arrived: S3's errors have a body with a code in words.
+            if not error.response["Error"]["Code"].isdigit():
+                raise
+            self.broken += 1
         except (BotoCoreError, OSError):
             self.broken += 1
             time.sleep(0.2)
