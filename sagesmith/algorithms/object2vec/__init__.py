@@ -384,9 +384,7 @@ class Object2Vec(FirstParty):
         return weights_of(self.network_)
 
     def restore(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        import torch
-
-        from sagesmith.algorithms.nets import take_weights
+        from sagesmith.algorithms.nets import serving_device, take_weights
         from sagesmith.algorithms.object2vec.network import Network
 
         mode = os.environ.get(MODE, "")
@@ -394,8 +392,7 @@ class Object2Vec(FirstParty):
             raise ValueError(f"{MODE} is {mode!r}; it must be one of {', '.join(MODES)}")
         network = Network(self.settings)
         take_weights(network, arrays)
-        if torch.cuda.is_available():
-            network.to("cuda:0")
-            if mode == "embedding":  # the GPU's memory is for the encoders
-                network.mlp.to("cpu")
+        network.to(serving_device())
+        if mode == "embedding":  # the GPU's memory is for the encoders
+            network.mlp.to("cpu")
         self.network_ = network.eval()

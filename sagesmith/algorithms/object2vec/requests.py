@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from sagesmith.algorithms.base import Request, RequestError, Response
 from sagesmith.algorithms.object2vec.pairs import Pairs
 from sagesmith.algorithms.object2vec.reading import read_body
-from sagesmith.algorithms.responding import negotiated
+from sagesmith.algorithms.responding import media_type, negotiated
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
-from sagesmith.formats.format import formats
 from sagesmith.formats.responses import write
 
 if TYPE_CHECKING:
@@ -28,14 +27,8 @@ def respond(model: Object2Vec, request: Request) -> Response:
     Raises:
         RequestError: 415 for another content type, 406 for another Accept, 400 for what cannot be read.
     """
-    try:
-        given = ContentType.parse(request.content_type or model.accepts[0])
-    except DataError as error:
-        raise RequestError(str(error), 415) from None
-    known = formats()
-    name = known[given.name].content_types[0] if given.name in known else given.name
-    if name not in model.accepts:
-        raise RequestError(f"Content type {request.content_type!r} is not in [{', '.join(model.accepts)}]", 415)
+    name = media_type(model, request)
+    given = ContentType.parse(request.content_type or model.accepts[0])
     asked = request.accept if request.accept.split(";", 1)[0].strip() not in ("", "*/*") else name
     accept = negotiated(model, replace(request, accept=asked)).name
     if not request.body.strip():
