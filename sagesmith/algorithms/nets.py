@@ -182,6 +182,8 @@ class Stepper:
         self.network, self.optimizer, self.team = network, chosen, team
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
         self._rescale, self._clip_value, self._clip_norm = rescale, clip_value, clip_norm
+        if isinstance(chosen, torch.optim.Adadelta):
+            team.run.log("adadelta has no learning rate: learning_rate has no effect")
 
     def step(self, loss: Tensor | None, rows: int) -> None:
         """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""

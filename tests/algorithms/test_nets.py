@@ -104,6 +104,13 @@ def test_the_learning_rate_counts_save_for_adadelta() -> None:
         assert same == (name == "adadelta")
 
 
+def test_that_adadelta_has_no_learning_rate_is_said() -> None:
+    for name in nets.OPTIMIZERS:
+        run, network = RecordingRun(), nn.Linear(1, 1)
+        nets.Stepper(network, nets.optimizer(name, network, 0.1), nets.Team(run))
+        assert any("learning_rate has no effect" in line for line in run.lines) == (name == "adadelta")
+
+
 def test_an_unknown_optimizer_is_named() -> None:
     with pytest.raises(ValueError, match="'lion': it must be one of sgd, adam"):
         nets.optimizer("lion", nn.Linear(1, 1), 0.1)

@@ -156,7 +156,13 @@ class Object2Vec(FirstParty):
     enc1_vocab_file: str = _file("file with the id of each token for in1")
     enc1_vocab_size: int | None = _vocabulary("in1", default=None)
     epochs: int = hp("most passes over the data", default=30, ge=1, le=100, tunable=Tunable(4, 20))
-    learning_rate: float = hp("step size", default=0.0004, ge=1e-6, le=1.0, tunable=Tunable(1e-6, 1.0, "Logarithmic"))
+    learning_rate: float = hp(
+        "step size; without effect on adadelta",
+        default=0.0004,
+        ge=1e-6,
+        le=1.0,
+        tunable=Tunable(1e-6, 1.0, "Logarithmic"),
+    )
     mini_batch_size: int = hp("pairs of a batch", default=32, ge=1, le=10000, tunable=Tunable(1, 8192))
     mlp_activation: str = hp(
         "activation of the dense layers", default="linear", choices=("tanh", "relu", "linear"),
