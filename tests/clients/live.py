@@ -132,3 +132,21 @@ def run_flow(server: RunningServer, version: int, flow: str, folder: Path, secon
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     seen: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return seen
+
+
+def transform_lines(server: RunningServer, name: str, source: str, out: str, content_type: str, accept: str) -> None:
+    """A finished transform job of a model, both called `name`, over the lines of a prefix's objects, through boto3."""
+    sagemaker = server.client("sagemaker")
+    sagemaker.create_transform_job(
+        TransformJobName=name,
+        ModelName=name,
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": source}},
+            "ContentType": content_type,
+            "SplitType": "Line",
+        },
+        TransformOutput={"S3OutputPath": out, "AssembleWith": "Line", "Accept": accept},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+    waiter = sagemaker.get_waiter("transform_job_completed_or_stopped")
+    waiter.wait(TransformJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})

@@ -16,7 +16,7 @@ from sagesmith.formats.batch import Batch
 from sagesmith.formats.recordio_writer import write_records
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.lda_corpus import bars, drawn
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -99,22 +99,9 @@ def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer) -
     )
     (line,) = answer["Body"].read().splitlines()
     assert sum(json.loads(line)["topic_mixture"]) == pytest.approx(1, rel=1e-5)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-lda",
-        ModelName="boto3-lda",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}},
-            "ContentType": "text/csv",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server, "boto3-lda", f"s3://{BUCKET}/rows/", f"s3://{BUCKET}/out", "text/csv", "application/jsonlines"
     )
-    sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="boto3-lda", WaiterConfig=SOON)
     lines = s3.get_object(Bucket=BUCKET, Key="out/a.csv.out")["Body"].read().splitlines()
     found = [json.loads(line)["topic_mixture"] for line in lines if line]
     np.testing.assert_allclose(found, expected, atol=1e-3)

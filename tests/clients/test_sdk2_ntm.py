@@ -14,7 +14,7 @@ from sagesmith.formats.batch import Batch
 from sagesmith.formats.recordio_writer import write_records
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.lda_corpus import bars, drawn
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -92,22 +92,9 @@ def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer) -
     )
     (line,) = answer["Body"].read().splitlines()
     assert sum(json.loads(line)["topic_weights"]) == pytest.approx(1, rel=1e-5)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-ntm",
-        ModelName="boto3-ntm",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}},
-            "ContentType": "text/csv",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server, "boto3-ntm", f"s3://{BUCKET}/rows/", f"s3://{BUCKET}/out", "text/csv", "application/jsonlines"
     )
-    sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="boto3-ntm", WaiterConfig=SOON)
     lines = s3.get_object(Bucket=BUCKET, Key="out/a.csv.out")["Body"].read().splitlines()
     found = [json.loads(line)["topic_weights"] for line in lines if line]
     np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -12,7 +12,7 @@ import pytest
 
 from sagesmith.algorithms import PCA
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -119,22 +119,9 @@ def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer, e
     )
     found = [row["projection"] for row in json.loads(answer["Body"].read())["projections"]]
     np.testing.assert_allclose(found, expected.transform(ROWS[:3]), rtol=1e-4, atol=1e-4)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-pca",
-        ModelName="boto3-pca",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}},
-            "ContentType": "text/csv",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server, "boto3-pca", f"s3://{BUCKET}/rows/", f"s3://{BUCKET}/out", "text/csv", "application/jsonlines"
     )
-    sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="boto3-pca", WaiterConfig=SOON)
     lines = s3.get_object(Bucket=BUCKET, Key="out/a.csv.out")["Body"].read().splitlines()
     found = [json.loads(line)["projection"] for line in lines if line]
     np.testing.assert_allclose(found, expected.transform(ROWS), rtol=1e-4, atol=1e-4)
