@@ -12,7 +12,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.blazingtext_texts import TOPICS, drawn, labelled
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -87,23 +87,14 @@ def test_boto3_trains_and_transforms(server: RunningServer) -> None:
         assert archive.getnames() == ["model.bin"]
     container = {"Image": IMAGE, "ModelDataUrl": model}
     sagemaker.create_model(ModelName="boto3-blazingtext", PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-blazingtext",
-        ModelName="boto3-blazingtext",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/batch/"}},
-            "ContentType": "application/jsonlines",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server,
+        "boto3-blazingtext",
+        f"s3://{BUCKET}/batch/",
+        f"s3://{BUCKET}/out",
+        "application/jsonlines",
+        "application/jsonlines",
     )
-    waiter = sagemaker.get_waiter("transform_job_completed_or_stopped")
-    waiter.wait(TransformJobName="boto3-blazingtext", WaiterConfig=SOON)
     written = s3.get_object(Bucket=BUCKET, Key="out/texts.jsonl.out")["Body"].read().decode()
     rows = [json.loads(line) for line in written.splitlines()]
     assert [list(row) for row in rows] == [["prob", "label"]] * 50

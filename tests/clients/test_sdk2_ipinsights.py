@@ -12,7 +12,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.ipinsights_pairs import csv, drawn
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -87,23 +87,14 @@ def test_boto3_trains_serves_and_transforms(server: RunningServer) -> None:
     container = {"Image": IMAGE, "ModelDataUrl": model}
     sagemaker.create_model(ModelName="boto3-ipinsights", PrimaryContainer=container, ExecutionRoleArn=ROLE)
     answers = served(server, lines)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-ipinsights",
-        ModelName="boto3-ipinsights",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/batch/"}},
-            "ContentType": "application/jsonlines",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server,
+        "boto3-ipinsights",
+        f"s3://{BUCKET}/batch/",
+        f"s3://{BUCKET}/out",
+        "application/jsonlines",
+        "application/jsonlines",
     )
-    waiter = sagemaker.get_waiter("transform_job_completed_or_stopped")
-    waiter.wait(TransformJobName="boto3-ipinsights", WaiterConfig=SOON)
     written = s3.get_object(Bucket=BUCKET, Key="out/pairs.jsonl.out")["Body"].read().decode()
     assert [json.loads(line)["dot_product"] for line in written.splitlines()] == pytest.approx(answers, rel=1e-5)
 

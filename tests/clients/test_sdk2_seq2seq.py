@@ -13,7 +13,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.seq2seq_sentences import SMALL, backwards, recordio, vocabularies, vocabulary_json
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -90,23 +90,14 @@ def test_boto3_trains_serves_and_transforms(server: RunningServer) -> None:
     container = {"Image": IMAGE, "ModelDataUrl": model}
     sagemaker.create_model(ModelName="boto3-seq2seq", PrimaryContainer=container, ExecutionRoleArn=ROLE)
     answers = served(server)
-    sagemaker.create_transform_job(
-        TransformJobName="boto3-seq2seq",
-        ModelName="boto3-seq2seq",
-        TransformInput={
-            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/batch/"}},
-            "ContentType": "application/jsonlines",
-            "SplitType": "Line",
-        },
-        TransformOutput={
-            "S3OutputPath": f"s3://{BUCKET}/out",
-            "AssembleWith": "Line",
-            "Accept": "application/jsonlines",
-        },
-        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    transform_lines(
+        server,
+        "boto3-seq2seq",
+        f"s3://{BUCKET}/batch/",
+        f"s3://{BUCKET}/out",
+        "application/jsonlines",
+        "application/jsonlines",
     )
-    waiter = sagemaker.get_waiter("transform_job_completed_or_stopped")
-    waiter.wait(TransformJobName="boto3-seq2seq", WaiterConfig=SOON)
     written = s3.get_object(Bucket=BUCKET, Key="out/sentences.jsonl.out")["Body"].read().decode()
     assert [json.loads(line)["target"] for line in written.splitlines()] == answers
 
