@@ -23,6 +23,7 @@ from sagesmith.algorithms.base import Algorithm
 _INTERFACE = frozenset(
     {
         "arrays",
+        "backbones",
         "base",
         "blas",
         "checkpoints",
@@ -36,6 +37,7 @@ _INTERFACE = frozenset(
         "lanes_compiled",
         "nets",
         "parallel",
+        "replicas",
         "responding",
         "run",
         "scikit",
