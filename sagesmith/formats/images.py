@@ -190,7 +190,7 @@ def _orientation(image: Image) -> int:
 def _upright(image: Image, at_least: int | None, grey: bool) -> Image:
     """The picture in RGB or grey, turned as its EXIF says."""
     orientation = _orientation(image)
-    if image.format == "JPEG" and at_least is not None:
+    if image.format == "JPEG" and (grey or at_least is not None):
         scale = _scale(*image.size, at_least)
         image.draft("L" if grey else image.mode, (image.width // scale, image.height // scale))
     image.info.pop("transparency", None)
