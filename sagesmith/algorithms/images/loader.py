@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,7 +23,10 @@ from sagesmith.formats.ahead import processors
 from sagesmith.formats.errors import NoData
 
 Transform = Callable[[Picture, np.random.Generator, np.ndarray], Any]
-CHUNK = 8  # pictures that a thread takes at a time
+CHUNK = 8  # pictures that a thread takes at a time,
+SMALL_CHUNK = 32  # and of small ones
+SMALL = 4096  # bytes of a small picture: most of its time is Python's, and threads that hand the GIL to and fro for it
+# are slower together than one is alone, so they take turns
 AHEAD = 2  # batches that are ready or in work, besides those that keep the threads busy
 
 
@@ -76,6 +80,8 @@ class Loader:
         self.threads = threads or processors()
         self.seed, self.shuffle, self.rank, self.size = seed, shuffle, rank, size
         self.drop_last, self.skipped = drop_last, skipped
+        self.small = False  # as far as seen
+        self.turn = threading.Lock()
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one pass.
@@ -119,9 +125,9 @@ class Loader:
         most = AHEAD + -(-2 * self.threads * CHUNK // self.batch_size)
         try:
             for items in given:
-                work = _Work(self, epoch, items)
-                parts = range(0, len(items), CHUNK)
-                waiting.append((work, [pool.submit(work.do, at) for at in parts]))
+                work, chunk = _Work(self, epoch, items), SMALL_CHUNK if self.small else CHUNK
+                parts = range(0, len(items), chunk)
+                waiting.append((work, [pool.submit(work.do, at, chunk) for at in parts]))
                 if len(waiting) >= most:
                     yield from self._finished(*waiting.popleft())
             while waiting:
@@ -147,15 +153,20 @@ class _Work:
         self._targets: list[Any] = [None] * len(items)
         self._reasons: dict[int, str] = {}
 
-    def do(self, start: int) -> None:
-        """The pictures from `start` on that one thread takes."""
-        for at in range(start, min(start + CHUNK, len(self._items))):
-            number, picture = self._numbered(at)
-            random = _dice.of(self._loader.seed, self._epoch, number)
-            try:
-                self._targets[at] = self._loader.transform(picture, random, self._images[at])
-            except Skipped as reason:
-                self._reasons[at] = str(reason)
+    def do(self, start: int, count: int) -> None:
+        """The pictures that one thread takes."""
+        loader, size = self._loader, 0
+        places = range(start, min(start + count, len(self._items)))
+        with loader.turn if loader.small else nullcontext():
+            for at in places:
+                number, picture = self._numbered(at)
+                size += picture.data.nbytes if isinstance(picture.data, np.ndarray) else len(picture.data)
+                random = _dice.of(loader.seed, self._epoch, number)
+                try:
+                    self._targets[at] = loader.transform(picture, random, self._images[at])
+                except Skipped as reason:
+                    self._reasons[at] = str(reason)
+        loader.small = size < SMALL * len(places)
 
     def _numbered(self, at: int) -> tuple[int, Picture]:
         if isinstance(self._loader.pictures, PictureStream):
