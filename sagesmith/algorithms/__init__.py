@@ -31,6 +31,7 @@ _INTERFACE = frozenset(
         "estimator",
         "first_party",
         "hyperparameters",
+        "images",
         "lanes",
         "lanes_compiled",
         "nets",
