@@ -23,6 +23,7 @@ from sagesmith.algorithms.base import Algorithm
 _INTERFACE = frozenset(
     {
         "arrays",
+        "backbones",
         "base",
         "blas",
         "checkpoints",
