@@ -113,7 +113,7 @@ class Replicas:
 
     def _gather(self, rows: Sequence[int]) -> None:
         """The network's gradients become the mean over the rows of all parts: one message from each device."""
-        total = sum(rows)
+        total = max(1, sum(rows))  # 0: pictures without anything to learn
         weights = [[w for w in network.parameters() if w.requires_grad] for network in self._networks[: len(rows)]]
         messages = [
             torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in own])

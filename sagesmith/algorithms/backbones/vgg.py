@@ -34,7 +34,7 @@ class VGG16(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(B, channels, H, W) to the features of conv4_3, (B, 512, H/8, W/8), and fc7, (B, 1024, H/16, W/16).
 
-        300x300 gives 38x38 and 19x19: poolings round up, as the third does in SSD, so that no pixel is lost at any size.
+        300x300 gives 38x38 and 19x19: poolings round up, as the third does in SSD; no pixel is lost at any size.
         """
         x, found = pictures, []
         for stage, (_, count) in enumerate(STAGES, 1):

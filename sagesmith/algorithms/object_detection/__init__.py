@@ -20,7 +20,6 @@ from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
 
 if TYPE_CHECKING:
-    from sagesmith.algorithms.nets import Team
     from sagesmith.algorithms.object_detection.network import Detector
     from sagesmith.formats.channel import Channel
 
@@ -63,9 +62,7 @@ class ObjectDetection(Algorithm):
         ChannelSpec("validation_annotation", False, (), JSON, modes=FILES, distributions=EACH),
     )
     metrics = (
-        Metric(
-            "validation:mAP", r"#quality_metric: host=\S+, epoch=\S+, validation mAP <score>=\((\S+)\)", "Maximize"
-        ),
+        Metric("validation:mAP", r"#quality_metric: host=\S+, epoch=\S+, validation mAP <score>=\((\S+)\)", "Maximize"),
         Metric("train:cross_entropy", TRAINED + r"cross_entropy <loss>=(\S+)"),
         Metric("train:smooth_l1", TRAINED + r"smooth_l1 <loss>=(\S+)"),
         *JOB_METRICS,
@@ -126,9 +123,7 @@ class ObjectDetection(Algorithm):
     use_pretrained_model: int = hp(
         "1: the base network begins with weights learnt on ImageNet; 0: with random ones", default=1, choices=(0, 1)
     )
-    weight_decay: float = hp(
-        "L2 penalty of sgd and rmsprop", default=0.0005, gt=0, lt=1, tunable=Tunable(0, 0.999)
-    )
+    weight_decay: float = hp("L2 penalty of sgd and rmsprop", default=0.0005, gt=0, lt=1, tunable=Tunable(0, 0.999))
     seed: int = hp("of all that is drawn; not among SageMaker's hyperparameters", default=0, ge=0, lt=1 << 31)
 
     @classmethod
@@ -296,9 +291,7 @@ class ObjectDetection(Algorithm):
             for at in range(0, len(batch), ASKED_TOGETHER):
                 images = np.stack(each(prepared, batch[at : at + ASKED_TOGETHER], threads))
                 logits, offsets = network(torch.from_numpy(images).to(device))
-                found += detections(
-                    logits, offsets, defaults, settings["nms_threshold"], settings["nms_topk"], threads
-                )
+                found += detections(logits, offsets, defaults, settings["nms_threshold"], settings["nms_topk"], threads)
         return {"prediction": found}
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -359,5 +352,6 @@ class ObjectDetection(Algorithm):
             take_weights(network, arrays)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{folder} holds no {cls.name} model that can be read: {error}") from None
-        model.network_ = network.to(serving_device(), memory_format=torch.channels_last).eval()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.network_ = network.to(serving_device()).eval()
         return model

@@ -74,7 +74,7 @@ def from_vector(label: np.ndarray, name: str) -> np.ndarray:
     rows = body.reshape(-1, int(width))[:, :PER_OBJECT].astype(np.float32)
     if not np.isfinite(rows).all():
         raise Invalid(f"{name}: the label holds numbers that are not finite")
-    return rows[rows[:, 0] != PADDING]
+    return np.asarray(rows[rows[:, 0] != PADDING])
 
 
 def from_annotation(content: bytes, picture: Picture) -> np.ndarray:
@@ -149,4 +149,3 @@ def _within(rows: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
         corners = ", ".join(f"{value:.4g}" for value in row[1:])
         warnings.append(f"{name}: a box of class {row[0]:g} {what} and is left out: {corners} of width and height")
     return cut[kept], warnings
-

@@ -124,8 +124,7 @@ class Detector(nn.Module):
             widths.append(wide)
         kinds = boxes_per_place(len(sizes))
         self.heads = nn.ModuleList(
-            nn.Conv2d(width, kind * (classes + 1 + 4), 3, padding=1)
-            for width, kind in zip(widths, kinds, strict=True)
+            nn.Conv2d(width, kind * (classes + 1 + 4), 3, padding=1) for width, kind in zip(widths, kinds, strict=True)
         )
         for module in (*self.further.modules(), *self.heads):
             if isinstance(module, nn.Conv2d):

@@ -8,8 +8,6 @@ and later is the area under the curve; Lin et al., Microsoft COCO (2014), throug
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,17 +100,20 @@ def coco_precision(objects: Sequence[np.ndarray], found: Sequence[np.ndarray]) -
             name=error.name,
         ) from error
     scale = COCO_SIDE if _are_shares(objects) else 1.0
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth = COCO(_coco_truth(objects, scale))
-        rows = _coco_rows(found, scale)
-        if not rows or not any(map(len, objects)):
-            return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
-        judged = COCOeval_faster(truth, truth.loadRes(rows), "bbox")
-        judged.evaluate()
-        judged.accumulate()
-        judged.summarize()
+    rows = _coco_rows(found, scale)
+    if not rows or not any(map(len, objects)):
+        return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
+    truth = COCO(_coco_truth(objects, scale), print_function=_quiet)
+    judged = COCOeval_faster(truth, truth.loadRes(rows), "bbox", print_function=_quiet)
+    judged.evaluate()
+    judged.accumulate()
+    judged.summarize()
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
     return {name: float(value) for name, value in zip(names, judged.stats, strict=False)}
+
+
+def _quiet(*said: object) -> None:
+    """In place of the progress that the library would print."""
 
 
 def _are_shares(objects: Sequence[np.ndarray]) -> bool:

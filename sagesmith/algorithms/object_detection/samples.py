@@ -34,13 +34,15 @@ class ObjectsChannel(Channel):
         Raises:
             ValueError: not an array of objects (m, 5) for each picture.
         """
-        checked = [np.asarray(one, np.float32).reshape(-1, 5) if np.size(one) else np.empty((0, 5)) for one in objects]
-        for number, (one, given) in enumerate(zip(checked, objects, strict=True)):
-            if np.size(given) and np.shape(given) != one.shape:
+        checked = []
+        for number, given in enumerate(objects):
+            one = np.asarray(given, np.float32) if np.size(given) else np.empty((0, 5), np.float32)
+            if one.ndim != 2 or one.shape[1] != 5:
                 raise ValueError(
                     f"{name}: the objects of picture {number} have shape {np.shape(given)}; (m, 5) is expected: class, "
                     "xmin, ymin, xmax, ymax, the corners as shares of width and height"
                 )
+            checked.append(one)
         channel = cls.from_files(name, [])
         channel.pictures = ArrayPictures(images, checked)
         return channel
@@ -99,9 +101,7 @@ class Preparing:
         return np.concatenate([objects[kept, :1], boxes], axis=1)
 
 
-def loader_of(
-    pictures: Pictures | PictureStream, settings: Mapping[str, Any], team: Team, training: bool
-) -> Loader:
+def loader_of(pictures: Pictures | PictureStream, settings: Mapping[str, Any], team: Team, training: bool) -> Loader:
     """Batches for training, or for judging what was learnt; a host's share of them."""
     run = team.run
     told: set[str] = set()

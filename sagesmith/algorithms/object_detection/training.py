@@ -64,12 +64,10 @@ class Training:
             self._take(reached)
         settings, run = self._settings, self._run
         while self._epoch < settings["epochs"] and not self._patience.exhausted and not self._team.stopping:
-            rate = nets.stepped(
-                settings["learning_rate"], settings["lr_scheduler_factor"], self._steps(), self._epoch
-            )
+            rate = nets.stepped(settings["learning_rate"], settings["lr_scheduler_factor"], self._steps(), self._epoch)
             nets.set_rate(self._optimizer, rate)
             seen = self._pass()
-            if self._team.stopping:
+            if seen.stopped:
                 break  # part of an epoch is not judged
             self._judge(self._epoch)
             self._epoch += 1
@@ -102,6 +100,7 @@ class Training:
                     self._epoch, seen.batches, seen.pictures, seen.pictures / passed.total_seconds(), passed,
                 )  # fmt: skip
         self._stepper.share_statistics()
+        seen.stopped = self._team.stopping
         self._tell(seen)
         return seen
 
@@ -126,18 +125,20 @@ class Training:
     def _tell(self, seen: Seen) -> None:
         """The losses of an epoch, over all hosts, in SageMaker's form: the value between parentheses."""
         classes, offsets, counted, pictures = self._team.total(*seen.sums(), seen.pictures)
-        if not pictures and not self._team.stopping:
+        if not pictures and not seen.stopped:
             raise ValueError("no picture of channel 'train' can be used: all were left out, the log says why")
         expected = math.ceil(self._settings["num_training_samples"] / self._train.batch_size / self._team.size)
-        if expected != seen.batches and not self._run.stopping:
+        if expected != seen.batches and not seen.stopped:
             self._run.log(
-                "Expected number of batches: %d, did not match the number of batches processed: %d. num_training_samples "
-                "may differ from the number of pictures, or annotations may be invalid: their pictures are left out",
+                "Expected number of batches: %d, did not match the number of batches processed: %d. This may happen "
+                "when num_training_samples is not the number of pictures, or annotations are invalid: such pictures "
+                "are left out",
                 expected, seen.batches, level=30,
             )  # fmt: skip
         if not math.isfinite(classes + offsets):
             raise ValueError(
-                f"training diverged: the loss of epoch {self._epoch} is {classes + offsets}; try a smaller learning_rate"
+                f"training diverged: the loss of epoch {self._epoch} is {classes + offsets}; "
+                "try a smaller learning_rate"
             )
         for name, total in (("cross_entropy", classes), ("smooth_l1", offsets)):
             value = total / max(1.0, counted)
@@ -206,7 +207,7 @@ class Seen:
     """What a pass has come to so far. Sums stay where they were made until somebody asks."""
 
     def __init__(self) -> None:
-        self.began, self.batches, self.pictures = time.monotonic(), 0, 0
+        self.began, self.batches, self.pictures, self.stopped = time.monotonic(), 0, 0, False
         self._sums: dict[torch.device, Tensor] = {}
 
     def take(self, parts: Sequence[Part], pictures: int) -> None:
@@ -217,7 +218,8 @@ class Seen:
 
     def sums(self) -> list[float]:
         """Of cross-entropy and smooth L1, and of the boxes that they are counted over."""
-        return list(np.sum([part.cpu().numpy() for part in self._sums.values()] or [np.zeros(3)], axis=0))
+        found = [part.cpu().numpy() for part in self._sums.values()] or [np.zeros(3)]
+        return [float(value) for value in np.sum(found, axis=0)]
 
     @property
     def speed(self) -> float:
