@@ -278,6 +278,10 @@ class Stepper:
         self.team.average(self.network)
         self._replicas.refresh(statistics=True)
 
+    def spread(self) -> None:
+        """Gives the other devices' copies the network's weights, once they were set by something else than a step."""
+        self._replicas.refresh(statistics=True)
+
     def _move(self, rows: int) -> None:
         """One step with the gradients that are there, means over `rows` rows."""
         if self.team.size > 1:

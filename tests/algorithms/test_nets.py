@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sagesmith.algorithms import nets
+from sagesmith.algorithms.replicas import Precision
 from sagesmith.container.distributed import _free_port
 from sagesmith.testing.check_algorithm import RecordingRun
 
@@ -22,6 +23,7 @@ import sys
 import numpy as np
 import torch
 from sagesmith.algorithms import nets
+from sagesmith.algorithms.replicas import Precision
 from sagesmith.algorithms.run import Run
 
 rank, size, port, out = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -179,7 +181,7 @@ def test_learning_rates_by_steps_and_warm_up() -> None:
 def test_half_precision_on_a_cpu_is_bfloat16_and_said() -> None:
     run, network = RecordingRun(), nn.Linear(4, 1)
     team = nets.Team(run)
-    precision = nets.Precision("float16", team.device, run)
+    precision = Precision("float16", team.device, run)
     stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), team, precision=precision)
     seen = []
 
