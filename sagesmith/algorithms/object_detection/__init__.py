@@ -95,7 +95,7 @@ class ObjectDetection(Algorithm):
         check=_pattern,
     )  # fmt: skip
     kv_store: str | None = hp(
-        "how several hosts learn together; dist_sync where nothing is said", default=None,
+        "how hosts share gradients; both make all hosts step together", default=None,
         choices=("dist_sync", "dist_async"),
     )  # fmt: skip
     label_width: int = hp(
@@ -195,6 +195,8 @@ class ObjectDetection(Algorithm):
                 run.log("Hyperparameter %s has no effect with optimizer %s", name, settings["optimizer"])
         if settings["kv_store"] and len(run.hosts) == 1:
             run.log("Hyperparameter kv_store has no effect on a single host")
+        elif settings["kv_store"] == "dist_async":
+            run.log("kv_store dist_async: the hosts step together, as with dist_sync")
 
     def _begun(self, run: Run) -> Detector:
         """The network before its first step: an earlier model's, or on published weights, or with random ones."""

@@ -184,6 +184,7 @@ class Training:
         if reached.facts["best"]["number"] is not None:
             self._best.take(part("best/") or part("network/"), reached.facts["best"])
         self._patience.take_state(reached.facts["patience"])
+        self._stepper.spread()
         self._epoch = reached.number
         self._run.log("Training goes on after %d epochs", reached.number)
 
