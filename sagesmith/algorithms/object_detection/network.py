@@ -77,6 +77,9 @@ class ResNetTrunk(Trunk):
         super().__init__()
         self.base = ResNet(50)
         self.widths = self.base.widths[1:]
+        for name, module in self.base.named_modules():
+            if name.endswith(".bn3"):  # blocks begin as their shortcuts: what the heads read does not grow with depth
+                nn.init.zeros_(module.get_parameter("weight"))
 
     def forward(self, pictures: Tensor) -> Sequence[Tensor]:
         return self.base.features(pictures)[1:]
