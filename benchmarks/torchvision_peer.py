@@ -1,7 +1,7 @@
 """torchvision as a peer: imported where its compiled operators load, and without them beside a CPU build of torch.
 
-The published wheel is linked against CUDA. Beside a CPU build its operators are missing, and so are `nms` (here a greedy
-one in plain torch, slower than torchvision's own: say so where it is timed) and its JPEG decoder.
+The published wheel is linked against CUDA. Beside a CPU build its operators are missing, among them `nms` (here greedy,
+in plain torch, slower than torchvision's own: say so where it is timed) and its JPEG decoder.
 
     from torchvision_peer import torchvision
 """
