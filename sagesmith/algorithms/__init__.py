@@ -23,6 +23,7 @@ from sagesmith.algorithms.base import Algorithm
 _INTERFACE = frozenset(
     {
         "arrays",
+        "backbones",
         "base",
         "blas",
         "checkpoints",
@@ -31,6 +32,7 @@ _INTERFACE = frozenset(
         "estimator",
         "first_party",
         "hyperparameters",
+        "images",
         "lanes",
         "lanes_compiled",
         "nets",

@@ -111,6 +111,11 @@ class Channel:
         """Whether the rows are in memory already."""
         return self._batch is not None
 
+    @property
+    def is_pipe(self) -> bool:
+        """Whether every pass comes through a FIFO of its own."""
+        return self._pipe is not None
+
     def files(self) -> list[Path]:
         """The files of a File or FastFile channel, hidden ones too, in name order; raises DataError for others."""
         if self._files is None:

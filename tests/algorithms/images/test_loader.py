@@ -1,0 +1,115 @@
+"""The loader: every picture once, the same whatever the threads and hosts, errors by name."""
+
+import numpy as np
+import pytest
+
+from sagesmith.algorithms.images.augmentation import augmented
+from sagesmith.algorithms.images.loader import Loader, Skipped
+from sagesmith.algorithms.images.pictures import ArrayPictures, FilePictures, RecordPictures, class_folders
+from sagesmith.algorithms.images.streams import PictureStream
+from sagesmith.formats.errors import DataError
+from sagesmith.formats.image_records import ImageRecord, RecordWriter
+from sagesmith.formats.images import png
+
+
+def pictures(count: int = 21) -> ArrayPictures:
+    images = np.random.default_rng(0).integers(256, size=(count, 12, 12, 3), dtype=np.uint8)
+    return ArrayPictures(images, np.arange(count, dtype=np.float32)[:, None])
+
+
+def crop(picture, random, into):
+    augmented(picture.pixels(), into, picture.name, level="crop_color_transform", random=random)
+    return picture.label[0]
+
+
+def plain(picture, random, into):
+    augmented(picture.pixels(), into, picture.name)
+    return picture.label[0]
+
+
+def test_every_picture_once_and_another_order_in_each_epoch():
+    loader = Loader(pictures(), plain, 4, (8, 8, 3), seed=3, shuffle=True, threads=2)
+    orders = [np.concatenate([batch.numbers for batch in loader.epoch(epoch)]) for epoch in (0, 1, 0)]
+    assert sorted(orders[0]) == list(range(21))
+    assert (orders[0] == orders[2]).all()
+    assert (orders[0] != orders[1]).any()
+    assert [len(batch) for batch in loader.epoch(0)] == [4, 4, 4, 4, 4, 1]
+
+
+def test_threads_and_hosts_change_nothing():
+    one = Loader(pictures(), crop, 6, (8, 8, 3), seed=1, shuffle=True, threads=1)
+    whole = {int(n): image for batch in one.epoch(2) for n, image in zip(batch.numbers, batch.images, strict=True)}
+    for rank in (0, 1):
+        part = Loader(pictures(), crop, 3, (8, 8, 3), seed=1, shuffle=True, threads=3, rank=rank, size=2)
+        for batch in part.epoch(2):
+            for number, image in zip(batch.numbers, batch.images, strict=True):
+                assert (whole[int(number)] == image).all()
+
+
+def test_hosts_steps_are_together_one_steps_batch():
+    one = [batch.numbers for batch in Loader(pictures(), plain, 6, (8, 8, 3), seed=1, shuffle=True).epoch(0)]
+    parts = [
+        [b.numbers for b in Loader(pictures(), plain, 3, (8, 8, 3), seed=1, shuffle=True, rank=r, size=2).epoch(0)]
+        for r in (0, 1)
+    ]
+    assert [np.concatenate(pair).tolist() for pair in zip(*parts, strict=True)] == [batch.tolist() for batch in one]
+
+
+def test_streams_are_shuffled_and_shared():
+    given = list(pictures())
+    stream = PictureStream(lambda: iter(given))
+    shares = [Loader(stream, plain, 4, (8, 8, 3), shuffle=True, rank=r, size=2).epoch(0) for r in (0, 1)]
+    numbers = [np.concatenate([batch.numbers for batch in share]).tolist() for share in shares]
+    assert sorted(numbers[0] + numbers[1]) == list(range(21))
+    assert numbers[0] != sorted(numbers[0])
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "1.png").write_bytes(b"no picture")
+    given = FilePictures(tmp_path / "train", [tmp_path / "train" / "1.png"], np.zeros((1, 1), np.float32))
+    with pytest.raises(DataError, match=r"^train/1\.png: is no picture"):
+        list(Loader(given, plain, 4, (8, 8, 3)).epoch(0))
+
+
+def test_a_picture_smaller_than_the_input_is_named():
+    with pytest.raises(DataError, match=r"^picture 0: 12 x 12 pixels, smaller than image_shape's 16 x 16"):
+        list(Loader(pictures(), plain, 4, (16, 16, 3)).epoch(0))
+
+
+def test_skipped_pictures_leave_the_rest():
+    def picky(picture, random, into):
+        if picture.label[0] % 2:
+            raise Skipped(f"{picture.name} is odd")
+        return plain(picture, random, into)
+
+    reasons: list[str] = []
+    batches = list(Loader(pictures(), picky, 4, (8, 8, 3), skipped=reasons.append).epoch(0))
+    assert [n for batch in batches for n in batch.numbers] == list(range(0, 21, 2))
+    assert next(batch.targets for batch in batches) == [0.0, 2.0]
+    assert reasons[0] == "picture 1 is odd"
+    assert len(reasons) == 10
+
+
+def test_records_of_several_files_are_one_collection(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    for number in (0, 1):
+        with RecordWriter(tmp_path / f"{number}.rec") as writer:
+            for label in range(3):
+                writer.write(ImageRecord(np.array([3 * number + label]), label, png(image + label)))
+    given = RecordPictures(sorted(tmp_path.glob("*.rec")))
+    assert [given.label(i)[0] for i in range(len(given))] == [0, 1, 2, 3, 4, 5]
+    assert given.picture(5).pixels().max() == 2
+    assert given.name(5).endswith("1.rec, record 3")
+
+
+def test_class_folders_are_labelled_in_order(tmp_path):
+    for name in ("dog", "cat"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(png(np.zeros((4, 4, 3), np.uint8)))
+    found, names = class_folders(tmp_path)
+    assert names == ["cat", "dog"]
+    assert [found.label(i)[0] for i in range(2)] == [0, 1]
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(DataError, match="class 'emu' has no pictures"):
+        class_folders(tmp_path)
