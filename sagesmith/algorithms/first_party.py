@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError(f"array {name!r} holds no numbers")
     return arrays
 

@@ -126,7 +126,9 @@ def test_what_is_no_label_map_is_told(document: Any, told: str) -> None:
 
 _JSON = some.recursive(
     some.none() | some.booleans() | some.floats() | some.integers() | some.text(max_size=5),
-    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.sampled_from(["scale", "map", "0", "1"]), inner),
+    lambda inner: (
+        some.lists(inner, max_size=3) | some.dictionaries(some.sampled_from(["scale", "map", "0", "1"]), inner)
+    ),
     max_leaves=6,
 )
 

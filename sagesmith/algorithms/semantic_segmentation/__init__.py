@@ -93,9 +93,7 @@ class SemanticSegmentation(FirstParty):
         "training pictures, from which the learning rate's schedule is made", default=None, inferred=True, gt=0
     )
     base_size: int = hp("the longer side of training pictures becomes base_size x U(0.5, 2)", default=520, gt=16)
-    crop_size: int = hp(
-        "side of the square that is cut out of them, rounded up to a multiple of 8", default=240, gt=16
-    )
+    crop_size: int = hp("side of the square that is cut out of them, rounded up to a multiple of 8", default=240, gt=16)
     early_stopping: bool = hp("end training when mIOU no longer improves", default=False)
     early_stopping_min_epochs: int = hp("epochs before which it does not end", default=5, gt=0)
     early_stopping_patience: int = hp("epochs in a row without improvement that end it", default=4, gt=0)
@@ -175,18 +173,19 @@ class SemanticSegmentation(FirstParty):
         from sagesmith.algorithms.semantic_segmentation import opening
 
         classes = self.settings["num_classes"]
-        train, held = (opening.opened(channels, name, classes, run) for name in ("train", "validation"))
+        train = opening.opened(channels, "train", classes, run)
+        held = opening.opened(channels, "validation", classes, run) if "validation" in channels else None
         self._learn(train, held, run)
 
     def _learn(self, train: Scenes, held: Scenes | None, run: Run) -> None:
-        from sagesmith.algorithms.nets import Team
+        from sagesmith.algorithms.nets import Team, every_device
         from sagesmith.algorithms.semantic_segmentation.network import Segmenter
         from sagesmith.algorithms.semantic_segmentation.training import Training
 
         settings = self._resolved(train, run)
         if held is None and settings["early_stopping"]:
             raise HyperparameterError("early_stopping needs validation data: it watches their mIOU")
-        team = Team(run, seed=settings["seed"])
+        team = Team(run, seed=settings["seed"], devices=every_device(run))
         network = Segmenter.of(settings["backbone"], settings["algorithm"], settings["num_classes"])
         self._start(network, run)
         network = team.copied(network)
@@ -225,8 +224,8 @@ class SemanticSegmentation(FirstParty):
             for name in SAME:
                 if earlier.settings[name] != self.settings[name]:
                     raise HyperparameterError(
-                        f"the model channel's model has {name} {earlier.settings[name]}, this job {self.settings[name]}: "
-                        f"incremental training needs equal {', '.join(SAME)}"
+                        f"the model channel's model has {name} {earlier.settings[name]}, this job "
+                        f"{self.settings[name]}: incremental training needs equal {', '.join(SAME)}"
                     )
             take_weights(network, weights_of(earlier.network_))
             run.log("Training goes on from the model in %s", run.initial_model)
@@ -270,7 +269,7 @@ class SemanticSegmentation(FirstParty):
         self._asked([image])
         self.network_.eval()
         with torch.inference_mode():
-            picture = torch.from_numpy(np.ascontiguousarray(image))[None].to(self._device)
+            picture = torch.from_numpy(np.array(image))[None].to(self._device)
             logits = inference.logits_of(self.network_, picture, self.settings["base_size"])
             found: np.ndarray = inference.probabilities_of(logits, image.shape[:2])[0].cpu().numpy()
         return found

@@ -60,7 +60,7 @@ class FCNHead(nn.Sequential):
 
 
 class PSPHead(nn.Module):
-    """Means over 1, 4, 9 and 36 parts of the picture beside the features: what the whole scene says to each position."""
+    """Beside the features, their means over 1, 4, 9 and 36 parts of the picture: what the whole scene says."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()

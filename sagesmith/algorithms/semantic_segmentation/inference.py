@@ -44,11 +44,11 @@ def masks_of(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = size
     rows = max(1, STRIP // (logits.shape[0] * logits.shape[1] * width))
-    strips = [
-        functional.interpolate(_rows(logits, height, top, min(height, top + rows)), size=(min(rows, height - top), width),
-                               mode="bilinear", align_corners=False).argmax(dim=1).to(torch.uint8)
-        for top in range(0, height, rows)
-    ]  # fmt: skip
+    strips = []
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        strip = resized(_rows(logits, height, top, bottom), (bottom - top, width))
+        strips.append(strip.argmax(dim=1).to(torch.uint8))
     return torch.cat(strips, dim=1)
 
 

@@ -48,4 +48,4 @@ def predicted(
     with torch.inference_mode():
         for group in grouped(held, settings["validation_mini_batch_size"], SEEN_TOGETHER, seen):
             images = torch.from_numpy(np.stack(group.images)).to(device)
-            yield group, masks_of(logits_of(network, images, base), tuple(images.shape[1:3]))
+            yield group, masks_of(logits_of(network, images, base), (images.shape[1], images.shape[2]))

@@ -15,6 +15,7 @@ from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.nesting import load_json
 
+FILES = ("train_label_map.json", "validation_label_map.json")
 _UNKNOWN = -1
 
 
@@ -70,7 +71,7 @@ class LabelMap:
         Raises:
             DataError: a pixel value that stands for no class, naming the mask `name` and one place.
         """
-        found = self._table[mask]
+        found: np.ndarray = self._table[mask]
         if found.min(initial=0) == _UNKNOWN:
             row, column = (int(index) for index in np.argwhere(found == _UNKNOWN)[0])
             raise DataError(
@@ -94,15 +95,16 @@ def read(channel: Channel | None, name: str, classes: int) -> LabelMap | None:
     """The label map of the channel called `name` (train, validation) in the label_map channel; None: not there.
 
     Raises:
-        DataError: the file cannot be read, or is no label map.
+        DataError: the file cannot be read, or is no label map; the channel has no label map at all.
     """
     if channel is None:
         return None
-    wanted = f"{name}_label_map.json"
-    for path in channel.files():
-        if path.name == wanted:
-            return LabelMap(classes, load_json(path.read_bytes(), str(path)), str(path))
-    return None
+    files = {path.name: path for path in channel.files()}
+    if not set(files) & set(FILES):
+        there = ", ".join(sorted(files)[:5]) or "nothing"
+        raise DataError(f"channel {channel.name!r}: neither {' nor '.join(FILES)} is in it; there is: {there}")
+    path = files.get(f"{name}_label_map.json")
+    return None if path is None else LabelMap(classes, load_json(path.read_bytes(), path.name), path.name)
 
 
 def _whole(value: Any) -> int | None:

@@ -36,7 +36,7 @@ def intersection_over_union(counts: np.ndarray) -> np.ndarray:
     """
     hits = np.diag(counts)
     union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return hits / np.maximum(union, 1)
+    return np.asarray(hits / np.maximum(union, 1))
 
 
 def mean_iou(counts: np.ndarray) -> float:

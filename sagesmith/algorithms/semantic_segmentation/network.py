@@ -60,7 +60,5 @@ class Segmenter(nn.Module):
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over the labelled pixels, of logits brought to the labels' size; 0 where no pixel is labelled."""
     labels = labels.long()
-    total = functional.cross_entropy(
-        resized(logits, labels.shape[1:]), labels, ignore_index=IGNORED, reduction="sum"
-    )
+    total = functional.cross_entropy(resized(logits, labels.shape[1:]), labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)

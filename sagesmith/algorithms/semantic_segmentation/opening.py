@@ -21,20 +21,20 @@ from sagesmith.formats.errors import DataError
 MASKS = ".png"
 
 
-def opened(channels: Mapping[str, Channel], name: str, classes: int, run: Run) -> Scenes | None:
-    """The scenes of the channel `name` (train, validation); None: there is no such channel.
+def opened(channels: Mapping[str, Channel], name: str, classes: int, run: Run) -> Scenes:
+    """The scenes of the channel `name` (train, validation).
 
     Raises:
         DataError: a channel of masks is missing, or a picture or mask has no partner, by name.
     """
-    if name not in channels:
-        return None
     labels = label_maps.read(channels.get("label_map"), name, classes)
     if labels is None:
         run.log("label maps not provided, using defaults.")
     labels = labels or LabelMap(classes)
     channel, masks = channels[name], channels.get(f"{name}_annotation")
-    if channel.wrapped:
+    if channel.is_pipe:
+        if not channel.wrapped:
+            raise DataError(f"channel {name!r}: in Pipe mode its RecordWrapperType must be RecordIO")
         return Scenes(streamed(channel), labels)
     if masks is None:
         raise DataError(f"Missing required channel: {name}_annotation, with a PNG mask for each picture of {name}")
@@ -54,7 +54,7 @@ def given(X: Any, y: Any, validation: Any, label_map: Any, classes: int) -> tupl
     if validation is not None:
         if not isinstance(validation, Sequence) or len(validation) != 2:
             raise DataError("validation must be a pair: pictures and masks")
-        held = Scenes(_paired(*validation, "validation"), labels)
+        held = Scenes(_paired(validation[0], validation[1], "validation"), labels)
     return Scenes(_paired(X, y, "train"), labels), held
 
 
@@ -66,8 +66,7 @@ def _of_one_folder(root: Any, classes: int) -> tuple[Scenes, Scenes | None]:
     channels = {name: Channel.from_folder(name, folder) for name, folder in folders.items() if folder.is_dir()}
     run = Run()
     train = opened(channels, "train", classes, run)
-    assert train is not None
-    return train, opened(channels, "validation", classes, run)
+    return train, opened(channels, "validation", classes, run) if "validation" in channels else None
 
 
 def _paired(pictures: Any, masks: Any, name: str) -> Pictures:
@@ -92,7 +91,9 @@ def asked(pictures: Any) -> Pictures:
             raise DataError(f"{path}: no pictures")
         return _files(path if path.is_dir() else path.parent, files)
     listed = list(pictures)
-    if listed and all(isinstance(one, str | Path) for one in listed):
+    if not listed:
+        raise DataError("there are no pictures")
+    if all(isinstance(one, str | Path) for one in listed):
         return _files(Path(), [Path(one) for one in listed])
     return ArrayPictures(listed, [None] * len(listed))
 

@@ -9,14 +9,14 @@ import numpy as np
 from sagesmith.algorithms.base import Request, RequestError, Response
 from sagesmith.algorithms.images.requests import picture_of
 from sagesmith.algorithms.responding import media_type, negotiated
-from sagesmith.formats.frames import frame
+from sagesmith.formats.frames import LONGEST_FRAME, frame
 from sagesmith.formats.images import png
 from sagesmith.formats.protobuf import Record, Value, encode
 
 if TYPE_CHECKING:
     from sagesmith.algorithms.semantic_segmentation import SemanticSegmentation
 
-MOST_BYTES = 1 << 29  # of a record's numbers: the length of a RecordIO frame has 29 bits
+MOST_BYTES = LONGEST_FRAME - 128  # of a record's numbers, beside its few other bytes
 
 
 def respond(model: SemanticSegmentation, request: Request) -> Response:
@@ -32,10 +32,10 @@ def respond(model: SemanticSegmentation, request: Request) -> Response:
     if accept == "image/png":
         return Response(png(model.mask_of(image)), accept)
     classes, (height, width) = model.settings["num_classes"], image.shape[:2]
-    if 4 * classes * height * width >= MOST_BYTES:
+    if 4 * classes * height * width > MOST_BYTES:
         raise RequestError(
-            f"Unable to evaluate payload provided: the probabilities of {classes} classes for {width} x {height} pixels "
-            f"take more than {MOST_BYTES >> 20} MB; send a smaller picture, or ask for image/png",
+            f"Unable to evaluate payload provided: the probabilities of {classes} classes for {width} x {height} "
+            f"pixels take more than {MOST_BYTES >> 20} MB; send a smaller picture, or ask for image/png",
             400,
         )
     return Response(frame(encode(record(model.probabilities_of(image)))), accept)

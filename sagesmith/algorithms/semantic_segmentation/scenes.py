@@ -97,7 +97,9 @@ class Group:
     others: list[Any] = field(default_factory=list)
 
 
-def grouped(held: Iterator[Held], most: int, pixels: int, seen: Callable[[int, int], tuple[int, int]]) -> Iterator[Group]:
+def grouped(
+    held: Iterator[Held], most: int, pixels: int, seen: Callable[[int, int], tuple[int, int]]
+) -> Iterator[Group]:
     """Groups of up to `most` pictures of one size, of which the network sees up to `pixels` pixels (or one picture).
 
     At most `most` pictures wait for others of their size.

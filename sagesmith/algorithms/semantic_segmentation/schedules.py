@@ -27,11 +27,11 @@ class Schedule:
         if kind == "step":
             epoch = iteration // self.per_epoch
             passed = sum(epoch >= step for step in self._settings["lr_scheduler_step"])
-            return rate * float(self._settings["lr_scheduler_factor"]) ** passed
+            return rate * self._settings["lr_scheduler_factor"] ** passed  # type: ignore[no-any-return]
         share = min(1.0, iteration / self._total)
         if kind == "cosine":
             return rate * (1 + math.cos(math.pi * share)) / 2
-        return rate * (1 - share) ** POWER
+        return float(rate * (1 - share) ** POWER)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
@@ -19,6 +19,7 @@ from sagesmith.algorithms.semantic_segmentation.metrics import mean_iou, pixel_a
 from sagesmith.algorithms.semantic_segmentation.network import Segmenter
 from sagesmith.algorithms.semantic_segmentation.scenes import Scenes
 from sagesmith.algorithms.semantic_segmentation.schedules import Patience, Schedule
+from sagesmith.algorithms.semantic_segmentation.synchronized import Meeting, synchronize
 
 NOTICED = 20  # iterations between two notices of speed
 
@@ -44,6 +45,7 @@ class Training:
             seed=settings["seed"], shuffle=True, drop_last=(len(train) or samples) >= size,
         )  # fmt: skip
         self._optimizer = optimizer_of(settings, network)
+        self._meeting = self._synchronized()
         self._stepper = nets.Stepper(network, self._optimizer, team)
         self._best = nets.Best(better=lambda new, old: new > old)
         names = ("tolerance", "patience", "min_epochs")
@@ -77,6 +79,15 @@ class Training:
             run.log("Epoch %d was the best: mIOU %s", self._best.number, self._best.value)
         return done
 
+    def _synchronized(self) -> Meeting | None:
+        """Joins the batch normalisation of all GPUs, if it is asked for and there are several."""
+        if not self._settings["syncbn"]:
+            return None
+        if len(self._team.devices) == 1:
+            self._run.log("syncbn has no effect: the network trains on one device")
+            return None
+        return synchronize(self._network)
+
     # -- an epoch ----------------------------------------------------------------------------------------------
     def _pass(self, epoch: int) -> bool:
         """One pass over the training data; False if it was broken off by a request to stop."""
@@ -85,10 +96,9 @@ class Training:
         self._network.train()
         speed = _Speed(run, epoch)
         for batch in self._loader.epoch(epoch):
-            rate = self._schedule.rate(self._iteration)
-            total += self._step(batch, rate)
+            total += self._step(batch)
             samples, batches = samples + len(batch), batches + 1
-            speed.take(len(batch), rate)
+            speed.take(len(batch), self._schedule.rate(self._iteration))
             if self._team.stopping:
                 break
         if not batches:
@@ -101,21 +111,34 @@ class Training:
             raise ValueError(f"training diverged: the loss of epoch {epoch} is {loss}; try a smaller learning_rate")
         if self._team.stopping:
             return False
+        self._stepper.share_statistics()
         self._tell_throughput(epoch, "train", samples, started)
         self._tell(epoch, "train loss", loss)
         self._run.metrics("training", {"training loss": loss, "Number of Records": samples}, epoch=epoch)
         return True
 
-    def _step(self, batch: Batch, rate: float) -> torch.Tensor:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        device = self._team.device
-        images = torch.from_numpy(batch.images).to(device, non_blocking=True)
-        labels = torch.from_numpy(np.stack(batch.targets)).to(device, non_blocking=True)
-        loss = self._network.loss(images, labels)
-        self._stepper.step(loss, len(batch))
+    def _step(self, batch: Batch) -> torch.Tensor:
+        nets.set_rate(self._optimizer, self._schedule.rate(self._iteration))
+        devices, losses = self._team.devices[: len(batch)], []
+        images, labels = torch.from_numpy(batch.images), torch.from_numpy(np.stack(batch.targets))
+        parts = list(zip(images.tensor_split(len(devices)), labels.tensor_split(len(devices)), devices, strict=True))
+        if self._meeting is not None:
+            self._meeting.expect(len(parts))
+
+        def loss_of(network: Segmenter, part: tuple[Tensor, Tensor, torch.device]) -> tuple[Tensor, int]:
+            pictures, classes, device = part
+            try:
+                loss = network.loss(pictures.to(device, non_blocking=True), classes.to(device, non_blocking=True))
+            except BaseException:
+                if self._meeting is not None:
+                    self._meeting.give_up()
+                raise
+            losses.append(loss.detach() * (len(pictures) / len(batch)))
+            return loss, len(pictures)
+
+        self._stepper.learn(loss_of, parts)
         self._iteration += 1
-        return loss.detach()
+        return torch.stack([loss.to(self._team.device) for loss in losses]).sum()
 
     def _judge(self, epoch: int) -> bool:
         """Measures the network after an epoch and keeps the best; True if training should end."""
