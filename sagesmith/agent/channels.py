@@ -92,10 +92,6 @@ def _channel(entry: dict[str, Any], default_mode: str) -> Channel:
         seed=entry.get("ShuffleConfig", {}).get("Seed"),
         attributes=tuple(source.get("AttributeNames", ())),
     )
-    if channel.kind == "AugmentedManifestFile" and channel.mode != "Pipe":
-        raise JobFailed(
-            f"ClientError: channel '{name}': S3DataType AugmentedManifestFile needs InputMode Pipe, not {channel.mode}"
-        )
     if channel.kind == "AugmentedManifestFile" and not channel.attributes:
         raise JobFailed(f"ClientError: channel '{name}': S3DataType AugmentedManifestFile needs AttributeNames")
     if channel.mode == "FastFile" and channel.kind != "S3Prefix":
@@ -120,7 +116,7 @@ def sources(channel: Channel, server: Server, host: str, hosts: list[str], epoch
         raise channel.failed(f"{channel.uri}: {refusal(error)}") from None
     if not found:
         raise channel.failed(f'no objects found under S3 URL "{channel.uri}". Check that objects exist under it.')
-    _check_paths(channel, found)
+    check_paths(channel, found)
     if channel.seed is not None and channel.mode == "Pipe":
         random.Random(f"{channel.seed}/{epoch}").shuffle(found)
     return share(channel, found, host, hosts)
@@ -200,7 +196,8 @@ def _manifest_sources(channel: Channel, server: Server) -> Iterator[Source]:
             raise channel.failed(f"manifest {channel.uri}: {error}") from None
 
 
-def _check_paths(channel: Channel, found: list[Source]) -> None:
+def check_paths(channel: Channel, found: list[Source]) -> None:
+    """Raises JobFailed when objects would not lie in the channel's folder, or not side by side."""
     taken: dict[str, S3Uri] = {}
     for source in found:
         parts = [part for part in source.path.split("/") if part]

@@ -15,6 +15,7 @@ from sagesmith.agent.channels import Channel, Source, below, list_keys, read_cha
 from sagesmith.agent.connection import Server, refusal
 from sagesmith.agent.failures import JobFailed, Stopped
 from sagesmith.agent.fast_files import FastFiles
+from sagesmith.agent.manifest_files import objects_and_manifest
 from sagesmith.agent.pipes import PipeFeeder, read_chunks
 from sagesmith.archives import ArchiveError, unpack
 from sagesmith.contract import AgentPaper, JobFolder, resource_config
@@ -78,12 +79,18 @@ def stage_channels(
         if channel.mode == "Pipe":
             feeders.append(PipeFeeder(channel, server, paper, folder))
             continue
-        found = sources(channel, server, paper["host"], paper["hosts"])
         into = folder.channel(channel.name)
+        manifest: tuple[str, bytes] | None = None
+        if channel.kind == "AugmentedManifestFile":
+            found, manifest = objects_and_manifest(channel, server, paper)
+        else:
+            found = sources(channel, server, paper["host"], paper["hosts"])
         try:
             if channel.mode == "FastFile":
                 found = fast_files.lay(channel, found, into, checkpoints)
             download(server, found, into)
+            if manifest is not None:
+                (into / manifest[0]).write_bytes(manifest[1])
         except (ClientError, BotoCoreError, OSError) as error:
             raise channel.failed(refusal(error)) from None
     return Staged(feeders, fast_files.read_only)

@@ -37,6 +37,7 @@ _INTERFACE = frozenset(
         "lanes_compiled",
         "nets",
         "parallel",
+        "replicas",
         "responding",
         "run",
         "scikit",

@@ -9,6 +9,9 @@ An algorithm writes its network and its own loop over epochs; this module is a h
         stepper.step(loss_of(batch), len(batch))            mean gradient over the batches of all hosts
     best.judge(epoch, loss, network)                        patience and the best weights
 
+A network that shall use every GPU of a host, or calculate in half precision, steps by `Stepper.learn` instead, which
+is given the loss as a function (replicas.py).
+
 Imports torch at once: import this module inside the functions that train or answer.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -34,33 +37,38 @@ except ModuleNotFoundError as error:
 
 from torch import Tensor, nn
 
+from sagesmith.algorithms.replicas import Precision, Replicas
 from sagesmith.algorithms.run import Run
 
 _Batch = TypeVar("_Batch")
-OPTIMIZERS = ("sgd", "adam", "adagrad", "adadelta", "rmsprop")
+OPTIMIZERS = ("sgd", "nag", "adam", "adagrad", "adadelta", "rmsprop")
 GANG_TIMEOUT = timedelta(minutes=30)  # a host may take this long over one batch before the others give it up
 
 
 class Team:
-    """Where a network trains: the device and threads of this host, and the other hosts of the gang.
+    """Where a network trains: the devices and threads of this host, and the other hosts of the gang.
 
-    Hosts meet through torch.distributed: gloo, or NCCL where every host trains on a GPU. A host uses one GPU; that
-    more are there is logged.
+    Hosts meet through torch.distributed: gloo, or NCCL where every host trains on a GPU.
+
+    Args:
+        devices: of this host, the first of which is `device`; see `every_device`. None: one GPU, or the CPU; that
+            more GPUs are there is logged.
 
     Raises:
         RuntimeError: the other hosts cannot be reached.
     """
 
-    def __init__(self, run: Run, seed: int | None = None) -> None:
+    def __init__(self, run: Run, seed: int | None = None, devices: Sequence[torch.device] | None = None) -> None:
         self.run = run
         torch.set_num_threads(max(1, run.threads))
         if seed is not None:
             torch.manual_seed(seed)
-        self.device = torch.device("cuda", 0) if run.gpus and torch.cuda.is_available() else torch.device("cpu")
+        self.devices = tuple(devices or every_device(run)[:1])
+        self.device = self.devices[0]
         if run.gpus and self.device.type == "cpu":
             run.log("The host has %d GPU(s), but this build of PyTorch cannot use them; training on the CPU", run.gpus)
         elif run.gpus > 1:
-            run.log("The host has %d GPUs; one of them is used", run.gpus)
+            run.log("The host has %d GPUs; %d of them used", run.gpus, len(self.devices))
         self.size = len(run.hosts)
         if self.size > 1:
             self._join()
@@ -96,6 +104,14 @@ class Team:
         distributed.all_reduce(sums)
         return [float(value) for value in sums]
 
+    def average(self, network: nn.Module) -> None:
+        """Makes the buffers of a network (BatchNorm's statistics) the mean over the hosts, as MXNet does."""
+        if self.size > 1:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    distributed.all_reduce(buffer)
+                    buffer /= self.size
+
     @property
     def stopping(self) -> bool:
         """Whether any host was asked to stop. All hosts must ask at the same point."""
@@ -118,6 +134,13 @@ class Team:
             yield mine
 
 
+def every_device(run: Run) -> list[torch.device]:
+    """The GPUs of this host that PyTorch can use; the CPU if there are none."""
+    if run.gpus and torch.cuda.is_available():
+        return [torch.device("cuda", number) for number in range(min(run.gpus, torch.cuda.device_count()))]
+    return [torch.device("cpu")]
+
+
 def serving_device() -> torch.device:
     """Where a loaded network answers: the GPU, if there is one that PyTorch can use."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -132,32 +155,72 @@ def _is_loopback(address: str) -> bool:
 
 def optimizer(
     name: str,
-    parameters: nn.Module | Iterable[nn.Parameter],
+    network: nn.Module,
     learning_rate: float,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
+    *,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    eps: float = 1e-8,
+    gamma: float = 0.9,
 ) -> torch.optim.Optimizer:
     """An optimiser by SageMaker's name, with the constants of MXNet's, which the service's own are.
 
-    `weight_decay` is added to the gradient (L2). MXNet's adadelta has no learning rate: `learning_rate` has no effect
-    with it, as in the service.
+    MXNet's adadelta has no learning rate: `learning_rate` has no effect with it, as in the service.
+
+    Args:
+        weight_decay: is added to the gradient (L2) of everything but biases, which MXNet leaves out.
+        momentum: of sgd and nag.
+        beta_1, beta_2: decay of adam's moments.
+        eps: of adam and rmsprop.
+        gamma: decay of rmsprop's moment.
 
     Raises:
         ValueError: a name that is not among OPTIMIZERS.
     """
-    given = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
-    weights = [weight for weight in given if weight.requires_grad]
-    if name == "sgd":
-        return torch.optim.SGD(weights, learning_rate, momentum=momentum, weight_decay=weight_decay)
+    groups = _groups(network, weight_decay)
+    if name in ("sgd", "nag"):
+        return torch.optim.SGD(groups, learning_rate, momentum, nesterov=name == "nag" and momentum > 0, fused=True)
     if name == "adam":
-        return torch.optim.Adam(weights, learning_rate, weight_decay=weight_decay, fused=True)
+        return torch.optim.Adam(groups, learning_rate, (beta_1, beta_2), eps, fused=True)
     if name == "adagrad":
-        return torch.optim.Adagrad(weights, learning_rate, weight_decay=weight_decay, eps=1e-7)
+        return torch.optim.Adagrad(groups, learning_rate, eps=1e-7)
     if name == "adadelta":
-        return torch.optim.Adadelta(weights, 1.0, rho=0.9, eps=1e-5, weight_decay=weight_decay)
+        return torch.optim.Adadelta(groups, 1.0, rho=0.9, eps=1e-5)
     if name == "rmsprop":
-        return torch.optim.RMSprop(weights, learning_rate, alpha=0.9, weight_decay=weight_decay)
+        return torch.optim.RMSprop(groups, learning_rate, alpha=gamma, eps=eps)
     raise ValueError(f"optimizer {name!r}: it must be one of {', '.join(OPTIMIZERS)}")
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """What the optimiser moves, weights apart from biases: MXNet's Optimizer.set_wd_mult goes by names too."""
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (biases if name.rpartition(".")[2].startswith("bias") else weights).append(parameter)
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def set_rate(chosen: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Changes the learning rate of an optimiser from its next step on."""
+    for group in chosen.param_groups:
+        group["lr"] = learning_rate
+
+
+def stepped(learning_rate: float, factor: float, steps: Iterable[float], done: float) -> float:
+    """The learning rate once `done` is reached: multiplied by `factor` at each of `steps` that is not beyond it."""
+    return learning_rate * factor ** sum(done >= step for step in steps)
+
+
+def warmed(learning_rate: float, updates: int, done: int) -> float:
+    """The learning rate of the update after `done` others: rises evenly over the first `updates` of them.
+
+    Goyal et al., Accurate, Large Minibatch SGD, 2017, section 2.2.
+    """
+    return learning_rate * min(1.0, (done + 1) / (updates + 1))
 
 
 class Stepper:
@@ -167,6 +230,7 @@ class Stepper:
         rescale: factor for every gradient (`rescale_gradient`).
         clip_value: bound for each component of the gradient; None: none.
         clip_norm: bound for the norm of the whole gradient; None: none.
+        precision: in what numbers `learn` calculates; None: float32.
     """
 
     def __init__(
@@ -178,8 +242,11 @@ class Stepper:
         rescale: float = 1.0,
         clip_value: float | None = None,
         clip_norm: float | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.network, self.optimizer, self.team = network, chosen, team
+        self.precision = precision or Precision("float32", team.device, team.run)
+        self._replicas = Replicas(network, team.devices)
         self._weights = [weight for weight in network.parameters() if weight.requires_grad]
         self._rescale, self._clip_value, self._clip_norm = rescale, clip_value, clip_norm
         if isinstance(chosen, torch.optim.Adadelta):
@@ -190,8 +257,32 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
+        self._move(rows)
+
+    def learn(self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any]) -> None:
+        """Moves the weights down the gradient of the mean loss of a batch, given in parts.
+
+        Args:
+            loss_of: called as loss_of(network, part), for each part with another copy of the network; gives the mean
+                loss over the part's rows, and their number. Runs in a thread for each part where there are several.
+            parts: at most one for each of the team's devices; none: no batch on this host.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        rows = self._replicas.backward(loss_of, parts, self.precision)
+        self._move(rows)
+        self._replicas.refresh()
+
+    def share_statistics(self) -> None:
+        """Makes BatchNorm's statistics the mean over all devices and hosts. Call it before judging or saving."""
+        self._replicas.average()
+        self.team.average(self.network)
+        self._replicas.refresh(statistics=True)
+
+    def _move(self, rows: int) -> None:
+        """One step with the gradients that are there, means over `rows` rows."""
         if self.team.size > 1:
             self._meet(rows)
+        self.precision.unscale(self.optimizer)
         weights = [weight for weight in self._weights if weight.grad is not None]
         if self._rescale != 1.0:
             torch._foreach_mul_([weight.grad for weight in weights if weight.grad is not None], self._rescale)
@@ -199,7 +290,7 @@ class Stepper:
             nn.utils.clip_grad_value_(weights, self._clip_value)
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(weights, self._clip_norm)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
 
     def _meet(self, rows: int) -> None:
         """Every gradient becomes the mean over the rows of all hosts: one message with all of them."""

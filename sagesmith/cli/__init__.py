@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "Train a built-in algorithm on local files, without a server",
     "predict": "Predict with a trained model folder, without a server",
     "tokenize": "Turn plain parallel text into the inputs of seq2seq, and its answers into text",
+    "images": "Pack pictures into the .rec files of the vision algorithms",
     "algorithms": "List the built-in algorithms, or one with its hyperparameters",
     "where": "Find the code behind an operation, algorithm, content type or metric",
     "jobs": "List training and transform jobs and endpoints of the running server",

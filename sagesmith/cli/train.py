@@ -32,6 +32,11 @@ _SUFFIXES = {
     ".parquet": "application/x-parquet",
     ".pbr": "application/x-recordio-protobuf",
     ".jsonl": "application/jsonlines",
+    ".rec": "application/x-recordio",
+    ".manifest": "application/x-recordio",
+    ".jpg": "application/x-image",
+    ".jpeg": "application/x-image",
+    ".png": "application/x-image",
 }
 
 

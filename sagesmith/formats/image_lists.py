@@ -69,11 +69,15 @@ def _listed(line: str, where: str, labels: int | None) -> Listed:
         raise DataError(f"{where}: index and label are numbers ({wanted}), found {line[:80]!r}") from None
     if index < 0 or index >= 2**64 or not np.isfinite(label).all():
         raise DataError(f"{where}: index is a whole number from 0 and label a finite one, found {line[:80]!r}")
-    return Listed(index, label, _inside(cells[-1].strip(), where))
+    return Listed(index, label, inside(cells[-1].strip(), where))
 
 
-def _inside(path: str, where: str) -> str:
-    """The path, if it stays in the folder."""
+def inside(path: str, where: str) -> str:
+    """A path that a list or a manifest gives, if it stays in the folder of pictures.
+
+    Raises:
+        DataError: it does not, naming `where`.
+    """
     parts = PurePosixPath(path)
     if not path or "\0" in path or "\\" in path or parts.is_absolute() or ".." in parts.parts or not parts.parts:
         raise DataError(f"{where}: {path!r} is not a path below the folder of pictures")

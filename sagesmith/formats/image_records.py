@@ -199,11 +199,15 @@ def records(stream: BinaryIO, name: str) -> Iterator[ImageRecord]:
 
 
 class RecordWriter:
-    """Writes `<path>` and, beside it, the `.idx` that MXNet's MXIndexedRecordIO reads: id TAB offset, a line each."""
+    """Writes a `.rec` file and the `.idx` that MXNet's MXIndexedRecordIO reads: id TAB offset, a line each.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        index: of the `.idx`; None: beside the records.
+    """
+
+    def __init__(self, path: Path, index: Path | None = None) -> None:
         self._records = path.open("wb")
-        self._index = path.with_suffix(".idx").open("w", encoding="ascii", newline="\n")
+        self._index = (index or path.with_suffix(".idx")).open("w", encoding="ascii", newline="\n")
 
     def write(self, record: ImageRecord, *, as_vector: bool = False) -> None:
         """Appends a record. `as_vector`: see `packed`.

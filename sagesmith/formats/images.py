@@ -59,6 +59,12 @@ def size_of(data: bytes | memoryview, name: str) -> tuple[int, int]:
         return (height, width) if _orientation(image) >= SIDEWAYS else (width, height)
 
 
+def kind_of(data: bytes | memoryview, name: str) -> str:
+    """Which of KINDS a picture is, from its header. Raises DataError: as `decoded`."""
+    with _opened(data, name) as image:
+        return str(image.format)
+
+
 def mask_of(data: bytes | memoryview, name: str) -> np.ndarray:
     """The values of a mask's pixels, (H, W) uint8: of a palette PNG the indices, not the colours.
 

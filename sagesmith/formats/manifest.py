@@ -35,10 +35,12 @@ def uris(text: bytes, name: str = "manifest") -> list[str]:
     return [prefix + entry for entry in entries]
 
 
-def augmented(stream: BinaryIO, attributes: Sequence[str] = (), name: str = "manifest") -> Iterator[dict[str, Any]]:
+def augmented(
+    stream: BinaryIO, attributes: Sequence[str] = (), name: str = "manifest", *, uris: bool = True
+) -> Iterator[dict[str, Any]]:
     """The records of an augmented manifest (JSON Lines), each with the `attributes` asked for (none: with all).
 
-    Values of attributes that end in `-ref` are S3 URIs of the data itself.
+    Values of attributes that end in `-ref` are S3 URIs of the data itself; without `uris`, whatever they are.
 
     Raises:
         DataError: a line that is not a JSON object, lacks an attribute, or refers to no S3 URI.
@@ -58,6 +60,6 @@ def augmented(stream: BinaryIO, attributes: Sequence[str] = (), name: str = "man
             if attribute not in record:
                 raise DataError(f"{where}: attribute {attribute!r} is missing; there are: {', '.join(record)}")
         for attribute in attributes or record:
-            if attribute.endswith("-ref") and not str(record[attribute]).startswith("s3://"):
+            if uris and attribute.endswith("-ref") and not str(record[attribute]).startswith("s3://"):
                 raise DataError(f"{where}: {attribute} {json.dumps(record[attribute])[:80]} is not an S3 URI")
         yield {attribute: record[attribute] for attribute in attributes} if attributes else record

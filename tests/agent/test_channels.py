@@ -87,8 +87,11 @@ def test_shuffling_changes_the_order_per_epoch_and_repeats_with_the_seed(server,
 @pytest.mark.parametrize(
     ("entry", "text"),
     [
-        ({"source": {"S3DataType": "AugmentedManifestFile"}}, "needs InputMode Pipe, not File"),
-        ({"source": {"S3DataType": "AugmentedManifestFile"}, "InputMode": "Pipe"}, "needs AttributeNames"),
+        ({"source": {"S3DataType": "AugmentedManifestFile"}, "InputMode": "FastFile"}, "needs AttributeNames"),
+        (
+            {"source": {"S3DataType": "AugmentedManifestFile", "AttributeNames": ["a"]}, "InputMode": "FastFile"},
+            "FastFile needs S3DataType S3Prefix",
+        ),
         ({"source": {"S3DataType": "ManifestFile"}, "InputMode": "FastFile"}, "FastFile needs S3DataType S3Prefix"),
         ({"source": {"S3Uri": "https://x"}}, "'https://x' is not an S3 URI"),
         ({"source": {"S3Uri": "s3://absent/x"}}, "NoSuchBucket"),

@@ -105,6 +105,97 @@ def test_the_learning_rate_counts_save_for_adadelta() -> None:
         assert same == (name == "adadelta")
 
 
+def learnt(devices: int, parts: int) -> dict[str, np.ndarray]:
+    """Weights after three steps of one batch of 12 rows in parts of several sizes."""
+    torch.manual_seed(3)
+    network, X = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), torch.randn(12, 3)
+    team = nets.Team(RecordingRun(), seed=0, devices=[torch.device("cpu")] * devices)
+    stepper = nets.Stepper(network, nets.optimizer("adam", network, 0.05, 0.1), team, clip_norm=0.5)
+
+    def loss_of(copy: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return ((copy(rows)[:, 0] - rows.sum(dim=1)) ** 2).mean(), len(rows)
+
+    for _ in range(3):
+        stepper.learn(loss_of, [X] if parts == 1 else X.split([7, 3, 2][:parts] if parts == 3 else [7, 5]))
+    return nets.weights_of(network)
+
+
+@pytest.mark.parametrize(("devices", "parts"), [(2, 2), (3, 3), (3, 2), (2, 1)])
+def test_several_devices_take_the_steps_of_one(devices: int, parts: int) -> None:
+    alone, together = learnt(1, 1), learnt(devices, parts)
+    for name, weights in alone.items():
+        np.testing.assert_allclose(together[name], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_of_several_devices_are_averaged() -> None:
+    network, device = nn.BatchNorm1d(2, momentum=1.0), torch.device("cpu")
+    team = nets.Team(RecordingRun(), devices=[device, device])
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.0), team)
+    parts = [torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[5.0, 1.0], [9.0, 1.0]])]
+    for _ in range(2):  # the copies begin alike again
+        stepper.learn(lambda copy, rows: (copy(rows).sum(), len(rows)), parts)
+        stepper.share_statistics()
+        np.testing.assert_allclose(network.running_mean, [4.5, 0.5])
+        np.testing.assert_allclose(network.running_var, [5.0, 0.0])
+
+
+def test_nag_looks_ahead() -> None:
+    """MXNet's rule: state = momentum x state + gradient; weight -= rate x (momentum x state + gradient)."""
+    network = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    stepper = nets.Stepper(network, nets.optimizer("nag", network, 0.1, 0.5, 0.9), nets.Team(RecordingRun()))
+    weight, state = 1.0, 0.0
+    for _ in range(3):
+        gradient = 2 * weight + 0.5 * weight
+        state = 0.9 * state + gradient
+        weight -= 0.1 * (0.9 * state + gradient)
+        stepper.step((network.weight**2).sum(), 1)
+        assert network.weight.item() == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("name", nets.OPTIMIZERS)
+def test_biases_do_not_decay(name: str) -> None:
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+        network.bias.fill_(1.0)
+    stepper = nets.Stepper(network, nets.optimizer(name, network, 0.1, weight_decay=0.5), nets.Team(RecordingRun()))
+    stepper.step((network.weight * 0).sum() + (network.bias * 0).sum(), 1)
+    assert network.bias.tolist() == [1.0, 1.0]
+    assert (network.weight < 1.0).all()
+
+
+def test_learning_rates_by_steps_and_warm_up() -> None:
+    rates = [nets.stepped(0.1, 0.5, (2, 4), epoch) for epoch in range(6)]
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+    assert [nets.warmed(1.0, 3, done) for done in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    network = nn.Linear(1, 1)
+    chosen = nets.optimizer("sgd", network, 0.1)
+    nets.set_rate(chosen, 0.25)
+    assert [group["lr"] for group in chosen.param_groups] == [0.25, 0.25]
+
+
+def test_half_precision_on_a_cpu_is_bfloat16_and_said() -> None:
+    run, network = RecordingRun(), nn.Linear(4, 1)
+    team = nets.Team(run)
+    precision = nets.Precision("float16", team.device, run)
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), team, precision=precision)
+    seen = []
+
+    def loss_of(copy: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        answers = copy(rows)
+        seen.append(answers.dtype)
+        return answers.float().square().mean(), len(rows)
+
+    before = network.weight.clone()
+    stepper.learn(loss_of, [torch.ones(2, 4)])
+    assert seen == [torch.bfloat16]
+    assert network.weight.dtype == torch.float32
+    assert not torch.equal(network.weight, before)
+    assert any("bfloat16" in line for line in run.lines)
+
+
 def test_that_adadelta_has_no_learning_rate_is_said() -> None:
     for name in nets.OPTIMIZERS:
         run, network = RecordingRun(), nn.Linear(1, 1)
@@ -113,7 +204,7 @@ def test_that_adadelta_has_no_learning_rate_is_said() -> None:
 
 
 def test_an_unknown_optimizer_is_named() -> None:
-    with pytest.raises(ValueError, match="'lion': it must be one of sgd, adam"):
+    with pytest.raises(ValueError, match="'lion': it must be one of sgd, nag, adam"):
         nets.optimizer("lion", nn.Linear(1, 1), 0.1)
 
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from torch.nn import functional
 
 from sagesmith.algorithms import NTM, nets
+from sagesmith.algorithms.ntm import OPTIMIZERS
 from sagesmith.algorithms.ntm.network import Documents, Network, Surprise, folded
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.ntm.training import Training
@@ -56,7 +57,7 @@ def test_the_default_settings_do_not_collapse() -> None:
     assert matched(model.predict(COUNTS), MIXTURES) > 0.8
 
 
-@pytest.mark.parametrize("optimizer", nets.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     _, run = fitted(optimizer=optimizer, epochs=4, num_patience_epochs=9)
     assert losses(run)[-1] < losses(run)[0]

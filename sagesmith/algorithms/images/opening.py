@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sagesmith.algorithms.images.pictures import (
-    FilePictures,
-    Pictures,
-    RecordPictures,
-    listed,
-    paired,
-)
+from sagesmith.algorithms.images.manifests import SUFFIXES as MANIFESTS
+from sagesmith.algorithms.images.manifests import manifest_pictures
+from sagesmith.algorithms.images.pictures import FilePictures, Pictures, RecordPictures, listed, paired
 from sagesmith.algorithms.images.streams import PictureStream, streamed
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
@@ -26,19 +22,32 @@ def is_recorded(channel: Channel) -> bool:
 
 
 def recorded(channel: Channel) -> Pictures | PictureStream:
-    """The pictures of an `application/x-recordio` channel: its `.rec` files, or what its pipe gives.
+    """The pictures of an `application/x-recordio` channel: `.rec` files, an augmented manifest, or what a pipe gives.
+
+    Labels are float32 (n,) of records, and bytes of manifests: the text of the second attribute, or its object.
 
     Raises:
-        DataError: no `.rec` file in the channel, or a broken one.
+        DataError: neither in the channel, both, several manifests, or a broken one.
     """
     if channel.is_pipe:
         return streamed(channel)
     files = channel.files()
     found = [path for path in files if path.suffix == ".rec"]
-    if not found:
+    beside = [path for path in files if path.suffix in MANIFESTS and path.parent in (channel.folder, _parent(channel))]
+    if len(beside) == 1 and not found:
+        return manifest_pictures(beside[0])
+    if not found or beside:
         names = ", ".join(path.name for path in files[:5]) or "nothing"
-        raise DataError(f"channel {channel.name!r}: no .rec file in it; there is: {names}")
+        raise DataError(
+            f"channel {channel.name!r}: .rec files or one augmented manifest ({', '.join(MANIFESTS)}) are expected; "
+            f"there is: {names}"
+        )
     return RecordPictures(found)
+
+
+def _parent(channel: Channel) -> Path | None:
+    """The folder of a channel that is one file."""
+    return None if channel.folder is None or channel.folder.is_dir() else channel.folder.parent
 
 
 def from_list(channel: Channel, lists: Channel) -> FilePictures:

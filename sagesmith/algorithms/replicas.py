@@ -1,0 +1,144 @@
+"""replicas: copies of a network on the devices of one host, and the precision that they calculate in.
+
+One process drives all devices, each from a thread of its own: a batch is cut into parts, every copy makes the gradient
+of its part, and the first device's optimiser moves the weights, which are then copied to the others. Two copies on the
+CPU are as good as one and differ from it in BatchNorm alone, whose statistics are those of each part.
+
+Imports torch at once; used through nets.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sagesmith.algorithms.run import Run
+
+PRECISIONS = ("float32", "float16")
+
+
+class Precision:
+    """In what numbers a network calculates: float32; or float16, with float32 for the weights and where it matters.
+
+    float16 is Micikevicius et al., Mixed Precision Training, 2018: the loss is scaled up before the gradient is taken,
+    and steps whose gradient overflows are left out. Processors have no such arithmetic; there bfloat16, whose range is
+    that of float32, takes its place, and the log says so.
+    """
+
+    def __init__(self, name: str, device: torch.device, run: Run) -> None:
+        self._device = device
+        self._dtype = None if name == "float32" else torch.float16 if device.type == "cuda" else torch.bfloat16
+        self._scaler = torch.amp.GradScaler(device.type) if self._dtype is torch.float16 else None
+        if self._dtype is torch.bfloat16:
+            run.log("%s is for GPUs: on this CPU the network calculates in bfloat16", name)
+
+    def __call__(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which a loss is computed."""
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss whose gradient is taken."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def unscale(self, chosen: torch.optim.Optimizer) -> None:
+        """Makes the gradients those of the loss itself."""
+        if self._scaler is not None:
+            self._scaler.scale(torch.zeros((), device=self._device))  # where no loss was scaled yet
+            self._scaler.unscale_(chosen)
+
+    def step(self, chosen: torch.optim.Optimizer) -> None:
+        """The optimiser's step, left out if a gradient is infinite."""
+        if self._scaler is None:
+            chosen.step()
+            return
+        self._scaler.step(chosen)
+        self._scaler.update()
+
+    @property
+    def scale(self) -> float | None:
+        """By how much losses are scaled up, for a checkpoint; None: they are not."""
+        return None if self._scaler is None else float(self._scaler.get_scale())
+
+    def take_scale(self, scale: float | None) -> None:
+        """Goes on with the scale of an earlier run."""
+        if self._scaler is not None and scale is not None:
+            self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": scale})
+
+
+class Replicas:
+    """A network and its copies on further devices.
+
+    Args:
+        network: on the first of the devices.
+    """
+
+    def __init__(self, network: nn.Module, devices: Sequence[torch.device]) -> None:
+        self._networks = [network, *(copy.deepcopy(network).to(device) for device in devices[1:])]
+        self._devices = devices
+        self._pool = ThreadPoolExecutor(len(devices), "replica") if len(devices) > 1 else None
+
+    def backward(
+        self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any], precision: Precision
+    ) -> int:
+        """Leaves the gradient of the mean loss over all parts' rows in the network; returns how many rows there were.
+
+        Arguments as those of Stepper.learn; the network's own gradients must be None.
+        """
+
+        def one(number: int) -> int:
+            on_gpu = self._devices[number].type == "cuda"
+            with torch.cuda.device(self._devices[number]) if on_gpu else contextlib.nullcontext():
+                self._networks[number].zero_grad(set_to_none=True)
+                with precision():
+                    loss, rows = loss_of(self._networks[number], parts[number])
+                precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
+                return rows
+
+        if len(parts) == 1:
+            return one(0)
+        if not parts:
+            return 0
+        assert self._pool is not None, "more parts than devices"
+        rows = list(self._pool.map(one, range(len(parts))))
+        self._gather(rows)
+        return sum(rows)
+
+    def _gather(self, rows: Sequence[int]) -> None:
+        """The network's gradients become the mean over the rows of all parts: one message from each device."""
+        total = sum(rows)
+        weights = [[w for w in network.parameters() if w.requires_grad] for network in self._networks[: len(rows)]]
+        messages = [
+            torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in own])
+            for own in weights
+        ]
+        mean = messages[0] * (rows[0] / total)
+        for message, count in zip(messages[1:], rows[1:], strict=True):
+            mean += message.to(mean.device) * (count / total)
+        sizes = [weight.numel() for weight in weights[0]]
+        for weight, part in zip(weights[0], torch.split(mean, sizes), strict=True):
+            weight.grad = part.view_as(weight)
+
+    @torch.no_grad()
+    def refresh(self, statistics: bool = False) -> None:
+        """Gives the copies the network's weights, and its BatchNorm statistics."""
+        for network in self._networks[1:]:
+            pairs = list(zip(network.parameters(), self._networks[0].parameters(), strict=True))
+            if statistics:
+                pairs += list(zip(network.buffers(), self._networks[0].buffers(), strict=True))  # type: ignore[arg-type]
+            for own, first in pairs:
+                own.copy_(first)
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """The network's BatchNorm statistics become the mean over all copies."""
+        for buffers in zip(*(network.buffers() for network in self._networks), strict=True):
+            if len(buffers) > 1 and buffers[0].is_floating_point():
+                buffers[0].copy_(torch.stack([buffer.to(buffers[0].device) for buffer in buffers]).mean(0))
