@@ -44,8 +44,15 @@ def told(error: type[Exception], call: Any, *given: Any, **named: Any) -> str:
 
 # -- hyperparameters ---------------------------------------------------------------------------------------------------
 def test_strings_of_a_job_are_parsed() -> None:
-    given = {"num_classes": "21", "num_training_samples": "1464", "use_pretrained_model": "True",
-             "lr_scheduler": "step", "lr_scheduler_step": "10,20", "early_stopping": "False", "syncbn": "true"}  # fmt: skip
+    given = {
+        "num_classes": "21",
+        "num_training_samples": "1464",
+        "use_pretrained_model": "True",
+        "lr_scheduler": "step",
+        "lr_scheduler_step": "10,20",
+        "early_stopping": "False",
+        "syncbn": "true",
+    }
     settings = SemanticSegmentation.from_strings(given).settings
     assert settings["lr_scheduler_step"] == [10, 20]
     assert (settings["use_pretrained_model"], settings["early_stopping"], settings["syncbn"]) == (True, False, True)
@@ -243,7 +250,7 @@ def test_few_pictures_wait_for_others_of_their_size() -> None:
     held = ((number, np.zeros((number + 1, 4, 3), np.uint8), None) for number in range(100))
     taken = grouped(held, 5, 1 << 20, lambda *size: size)
     assert next(taken).numbers == [0]
-    assert next(held)[0] == 6
+    assert next(held)[0] == 11
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

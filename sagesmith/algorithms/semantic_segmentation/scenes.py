@@ -102,7 +102,7 @@ def grouped(
 ) -> Iterator[Group]:
     """Groups of up to `most` pictures of one size, of which the network sees up to `pixels` pixels (or one picture).
 
-    At most `most` pictures wait for others of their size.
+    At most twice `most` pictures wait for others of their size.
     """
     waiting: dict[tuple[int, ...], Group] = {}
     count = 0
@@ -113,12 +113,10 @@ def grouped(
         group.others.append(other)
         count += 1
         height, width = seen(*image.shape[:2])
-        if len(group.images) >= min(most, max(1, pixels // (height * width))) or count > most:
-            if count > most:  # many sizes: the group that has the most pictures goes
-                image_shape = max(waiting, key=lambda shape: len(waiting[shape].images))
-            else:
-                image_shape = image.shape
-            group = waiting.pop(image_shape)
+        full = len(group.images) >= min(most, max(1, pixels // (height * width)))
+        if full or count > 2 * most:
+            shape = image.shape if full else max(waiting, key=lambda shape: len(waiting[shape].images))
+            group = waiting.pop(shape)
             count -= len(group.images)
             yield group
     yield from waiting.values()
