@@ -66,14 +66,15 @@ class Tiny(nn.Module):
         return tuple(found)
 
 
+def tiny_of(backbone: str, algorithm: str, classes: int) -> Segmenter:
+    """In place of Segmenter.of: a small network."""
+    return Segmenter(Tiny(), algorithm, classes)
+
+
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks under the names of the large ones."""
-
-    def of(backbone: str, algorithm: str, classes: int) -> Segmenter:
-        return Segmenter(Tiny(), algorithm, classes)
-
-    monkeypatch.setattr(Segmenter, "of", of)
+    monkeypatch.setattr(Segmenter, "of", tiny_of)
 
 
 SMALL = {
