@@ -6,6 +6,8 @@ changed proportions and zooming out are choices of a window, and the pixels are 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,30 +31,33 @@ class Window(NamedTuple):
 def taken(
     image: np.ndarray, window: Window, into: np.ndarray, *, flip: bool = False, fill: tuple[int, ...] | int = 0
 ) -> None:
-    """Writes a window of a picture, scaled to `into`; bilinear, over all pixels that fall together.
+    """Writes a window of a picture, scaled to `into`; bilinear, over all pixels that fall together, as Pillow does it.
 
     Args:
         image: (H, W, C) uint8, C as that of `into`.
-        into: (h, w, C) uint8.
+        into: (h, w, C) uint8, contiguous.
         flip: mirror left and right.
         fill: the colour of what lies beyond the picture.
     """
-    from PIL import Image
+    from sagesmith.algorithms.images.pixels_compiled import cut, take
 
     height, width, channels = into.shape
-    across, down = width / window.width, height / window.height
-    left, right = max(0.0, window.left), min(float(image.shape[1]), window.left + window.width)
-    top, bottom = max(0.0, window.top), min(float(image.shape[0]), window.top + window.height)
-    x0, x1 = round((left - window.left) * across), round((right - window.left) * across)
-    y0, y1 = round((top - window.top) * down), round((bottom - window.top) * down)
-    target = into[:, ::-1] if flip else into
-    if (x0, y0, x1, y1) != (0, 0, width, height):
-        target[:] = fill
-    if x1 <= x0 or y1 <= y0:
+    rows = _rows(image, channels)
+    left, top, across, down = window.left, window.top, window.width / width, window.height / height
+    inside = left >= 0 and top >= 0 and left + width <= image.shape[1] and top + height <= image.shape[0]
+    if across == down == 1.0 and inside and left == int(left) and top == int(top):
+        cut(rows, channels, into, int(left), int(top), flip)
         return
-    source = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-    pixels = np.asarray(source.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, (left, top, right, bottom)))
-    target[y0:y1, x0:x1] = pixels.reshape(y1 - y0, x1 - x0, channels)
+    colour = np.zeros(channels, np.uint8)
+    colour[:] = fill
+    take(rows, channels, into, float(left), float(top), float(across), float(down), flip, colour)
+
+
+def _rows(image: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W * C), as compiled code takes it."""
+    if image.shape[2] != channels:
+        raise ValueError(f"a picture of {image.shape[2]} channels where {channels} are wanted")
+    return np.require(image, np.uint8, ("C", "W")).reshape(image.shape[0], -1)
 
 
 def whole(image: np.ndarray) -> Window:
@@ -68,62 +73,47 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def coloured(image: np.ndarray, hue: float, saturation: float, lightness: float) -> None:
-    """Adds to hue, saturation and lightness, in place.
+    """Adds to hue, saturation and lightness (HSL), in place.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, contiguous.
         hue: half degrees, of 180; it goes round.
         saturation, lightness: of 255; what leaves the range is cut off.
     """
-    rgb = image.astype(np.float32) / 255
-    high, low = rgb.max(axis=2), rgb.min(axis=2)
-    light, spread = (high + low) / 2, high - low
-    some = np.maximum(spread, 1e-6)
-    turn = np.where(
-        high == rgb[..., 0],
-        (rgb[..., 1] - rgb[..., 2]) / some % 6,
-        np.where(high == rgb[..., 1], (rgb[..., 2] - rgb[..., 0]) / some + 2, (rgb[..., 0] - rgb[..., 1]) / some + 4),
-    )
-    strength = spread / np.maximum(1e-6, 1 - np.abs(2 * light - 1))
-    turn = (turn + hue / 30) % 6
-    strength = np.clip(strength + saturation / 255, 0, 1)
-    light = np.clip(light + lightness / 255, 0, 1)
-    reach = strength * np.minimum(light, 1 - light)
-    for channel, offset in enumerate((0, 8, 4)):
-        k = (offset + turn * 2) % 12
-        value = light - reach * np.clip(np.minimum(k - 3, 9 - k), -1, 1)
-        image[..., channel] = np.rint(value * 255)
+    from sagesmith.algorithms.images.pixels_compiled import shift_colours
+
+    shift_colours(image.reshape(-1, 3), hue / 30 % 6, saturation / 255, lightness / 255)
 
 
-def warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The picture under an affine map about its centre, at its own size; its edges go on beyond it.
+def warped(image: np.ndarray, matrix: np.ndarray, left: int, top: int, into: np.ndarray, *, flip: bool = False) -> None:
+    """Writes a part of the picture under an affine map about its centre; bilinear, its edges go on beyond it.
 
     Args:
+        image: (H, W, C) uint8.
         matrix: (2, 2), from offsets (across, down) in the picture to offsets in the result.
+        left, top: of the part in the result, which is as large as the picture.
+        into: (h, w, C) uint8, contiguous.
     """
-    from PIL import Image
+    from sagesmith.algorithms.images.pixels_compiled import warp
 
-    height, width, channels = image.shape
     back = np.linalg.inv(matrix)
-    centre = np.array([width / 2, height / 2])
-    shift = centre - back @ centre
-    margin = int(np.ceil(max(height, width) * 0.5))
-    source = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    shift = shift + margin
-    values = (back[0, 0], back[0, 1], shift[0], back[1, 0], back[1, 1], shift[1])
-    given = Image.fromarray(source[:, :, 0] if channels == 1 else source)
-    turned = given.transform((width, height), Image.Transform.AFFINE, values, Image.Resampling.BILINEAR)
-    return np.asarray(turned).reshape(height, width, channels)
+    centre = np.array([image.shape[1] / 2, image.shape[0] / 2])
+    begin = back @ (np.array([left + 0.5, top + 0.5]) - centre) + centre - 0.5
+    a, b, c, d, x, y = (float(value) for value in (*back.ravel(), *begin))
+    warp(_rows(image, into.shape[2]), into.shape[2], into, a, b, c, d, x, y, flip)
 
 
-def random_map(random: np.random.Generator) -> np.ndarray:
-    """Rotation, shear and changed proportions, as MXNet's augmenter composes them: (2, 2) for `warped`."""
-    angle = np.deg2rad(random.uniform(-ROTATION, ROTATION))
-    shear = random.uniform(-SHEAR, SHEAR)
-    ratio = 1 + random.uniform(-ASPECT, ASPECT)
+def random_map(dice: Sequence[float]) -> np.ndarray:
+    """Rotation, shear and changed proportions, as MXNet's augmenter composes them: (2, 2) for `warped`.
+
+    Args:
+        dice: three numbers from 0 to 1.
+    """
+    turn, lean, shape = (2 * one - 1 for one in dice)
+    angle, shear, ratio = math.radians(ROTATION * turn), SHEAR * lean, 1 + ASPECT * shape
     down = 2 / (1 + ratio)
     across = ratio * down
-    a, b = np.cos(angle), np.sin(angle)
+    a, b = math.cos(angle), math.sin(angle)
     return np.array([[down * a - shear * b * across, down * b + shear * a * across], [-b * across, a * across]])
 
 
@@ -140,7 +130,7 @@ def augmented(
 
     Args:
         image: (H, W, C) uint8.
-        into: (h, w, C) uint8, written.
+        into: (h, w, C) uint8, contiguous, written.
         level: one of LEVELS; None: the middle is cut out and nothing else is done.
         resize: scale the shorter side to this first; None: leave the size.
         random: needed with a level.
@@ -150,18 +140,27 @@ def augmented(
     """
     height, width, channels = into.shape
     scale = 1.0 if resize is None else resize / min(image.shape[:2])
-    down, across = (max(1, round(side * scale)) for side in image.shape[:2])
+    down, across = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     if down < height or across < width:
         what = "after resize" if resize is not None else "set resize, or use larger pictures"
         raise DataError(f"{name}: {across} x {down} pixels, smaller than image_shape's {width} x {height} ({what})")
-    if level is None or random is None:
-        left, top, flip = (across - width) // 2, (down - height) // 2, False
+    if level is None:
+        _cropped(image, into, (across - width) // 2, (down - height) // 2, across, down, False)
+        return
+    assert random is not None
+    dice = random.random(9).tolist()
+    left, top, flip = int(dice[0] * (across - width + 1)), int(dice[1] * (down - height + 1)), dice[2] < 0.5
+    if level == "crop_color_transform":
+        scaled = image if scale == 1.0 else resized(image, down, across)
+        warped(scaled, random_map(dice[6:9]), left, top, into, flip=flip)
     else:
-        left, top = int(random.integers(across - width + 1)), int(random.integers(down - height + 1))
-        flip = bool(random.integers(2))
-    if level == "crop_color_transform" and random is not None:
-        image = warped(image, random_map(random))
-    stretch = image.shape[1] / across, image.shape[0] / down
-    taken(image, Window(left * stretch[0], top * stretch[1], width * stretch[0], height * stretch[1]), into, flip=flip)
-    if level in ("crop_color", "crop_color_transform") and random is not None and channels == 3:
-        coloured(into, *(random.uniform(-most, most) for most in (HUE, SATURATION, LIGHTNESS)))
+        _cropped(image, into, left, top, across, down, flip)
+    if level != "crop" and channels == 3:
+        hue, saturation, lightness = ((2 * one - 1) for one in dice[3:6])
+        coloured(into, HUE * hue, SATURATION * saturation, LIGHTNESS * lightness)
+
+
+def _cropped(image: np.ndarray, into: np.ndarray, left: int, top: int, across: int, down: int, flip: bool) -> None:
+    """What lies at (left, top) of the picture once that is scaled to `across` x `down` pixels."""
+    x, y = image.shape[1] / across, image.shape[0] / down
+    taken(image, Window(left * x, top * y, into.shape[1] * x, into.shape[0] * y), into, flip=flip)

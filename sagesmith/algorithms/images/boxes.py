@@ -6,6 +6,8 @@ Liu et al., SSD, arXiv 1512.02325, 2.2 and 3.6; SageMaker's own does flips, resc
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from sagesmith.algorithms.images.augmentation import Window, taken, whole
@@ -81,29 +83,25 @@ def placed(boxes: np.ndarray, window: Window, flip: bool = False) -> tuple[np.nd
 
 def jittered(image: np.ndarray, random: np.random.Generator) -> None:
     """Brightness, contrast, saturation and hue changed at random, in place; each with probability one half."""
-    change, factor, strength, turn = random.integers(2, size=4)
-    values = image.astype(np.float32)
-    if change:
-        values += random.uniform(-JITTER_BRIGHTNESS, JITTER_BRIGHTNESS)
-    if factor:
-        values *= random.uniform(1 - JITTER_CONTRAST, 1 + JITTER_CONTRAST)
-    if strength:
-        grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
-        values = grey[..., None] + (values - grey[..., None]) * random.uniform(
-            1 - JITTER_SATURATION, 1 + JITTER_SATURATION
-        )
-    if turn:
-        values = values @ _turning(random.uniform(-JITTER_HUE, JITTER_HUE))
-    np.copyto(image, np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    from sagesmith.algorithms.images.pixels_compiled import mix
+
+    dice = random.random(8).tolist()
+    light, factor, strength, turn = (
+        2 * one - 1 if yes < 0.5 else 0.0 for yes, one in zip(dice[:4], dice[4:], strict=True)
+    )
+    strength, factor = 1 + JITTER_SATURATION * strength, 1 + JITTER_CONTRAST * factor
+    grey = np.array([[0.299], [0.587], [0.114]]) * (1 - strength)
+    matrix = factor * (np.eye(3) * strength + grey) @ _turning(JITTER_HUE * turn)
+    offset = np.full(3, factor * JITTER_BRIGHTNESS * light, np.float32)
+    mix(image.reshape(-1, 3), matrix.astype(np.float32), offset)
 
 
 def _turning(degrees: float) -> np.ndarray:
     """The matrix that turns colours about the grey axis."""
-    a, b = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees)) / np.sqrt(3)
+    a, b = math.cos(math.radians(degrees)), math.sin(math.radians(degrees)) / math.sqrt(3)
     third = (1 - a) / 3
     return np.array(
-        [[a + third, third + b, third - b], [third - b, a + third, third + b], [third + b, third - b, a + third]],
-        np.float32,
+        [[a + third, third + b, third - b], [third - b, a + third, third + b], [third + b, third - b, a + third]]
     )
 
 

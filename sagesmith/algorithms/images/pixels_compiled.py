@@ -1,0 +1,179 @@
+"""take, cut, warp, shift_colours, mix: pixels resampled and coloured in one go, in compiled code without the GIL."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sagesmith.formats.compiled import compiled, inlined
+
+F = np.float32
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+
+
+@inlined
+def weigh(size: int, start: float, step: float, limit: int, places: np.ndarray, weights: np.ndarray) -> tuple[int, int]:
+    """For each of `size` results the first source pixel and the weights of a triangle as wide as a step; returns the
+    first and the last source pixel of all. A result whose middle lies beyond the source gets the place -1."""
+    reach = max(1.0, step)
+    first, last = limit, 0
+    for i in range(size):
+        middle = start + (i + 0.5) * step
+        if middle < 0 or middle >= limit:
+            places[i] = -1
+            continue
+        begin = max(0, int(np.floor(middle - reach + 0.5)))
+        end = min(limit, int(np.floor(middle + reach + 0.5)))
+        begin = min(begin, limit - 1)
+        end = max(end, begin + 1)
+        total = 0.0
+        for k in range(weights.shape[1]):
+            weight = 0.0
+            if begin + k < end:
+                weight = max(0.0, 1.0 - abs(begin + k + 0.5 - middle) / reach)
+            weights[i, k] = weight
+            total += weight
+        if total <= 0:
+            weights[i, 0], total = 1.0, 1.0
+        for k in range(weights.shape[1]):
+            weights[i, k] /= total
+        places[i] = begin
+        first, last = min(first, begin), max(last, end - 1)
+    return first, last
+
+
+@partial(compiled, fastmath=FAST)
+def take(
+    image: np.ndarray, channels: int, into: np.ndarray, left: float, top: float, across: float, down: float,
+    flip: bool, fill: np.ndarray,
+) -> None:  # fmt: skip
+    """Writes the window of `image` (H, W * channels) that begins at (left, top), `across` and `down` source pixels for
+    each pixel of `into` (h, w, channels)."""
+    height, width = into.shape[0], into.shape[1]
+    rows, columns = image.shape[0], image.shape[1] // channels
+    taps_x, taps_y = int(np.ceil(max(1.0, across) * 2)) + 1, int(np.ceil(max(1.0, down) * 2)) + 1
+    places_x, places_y = np.empty(width, np.int64), np.empty(height, np.int64)
+    weights_x, weights_y = np.empty((width, taps_x), np.float32), np.empty((height, taps_y), np.float32)
+    first, last = weigh(width, left, across, columns, places_x, weights_x)
+    weigh(height, top, down, rows, places_y, weights_y)
+    begin, count = first * channels, max(0, last + 1 - first) * channels
+    line = np.zeros(count + taps_x * channels, np.float32)
+    for y in range(height):
+        if places_y[y] >= 0 and count > 0:
+            for j in range(count):
+                line[j] = 0
+            for k in range(taps_y):
+                weight = weights_y[y, k]
+                if weight != 0:
+                    source = image[places_y[y] + k, begin : begin + count]
+                    for j in range(count):
+                        line[j] += weight * F(source[j])
+        for x in range(width):
+            target = into[y, width - 1 - x if flip else x]
+            if places_y[y] < 0 or places_x[x] < 0:
+                for c in range(channels):
+                    target[c] = fill[c]
+                continue
+            at = places_x[x] * channels - begin
+            if channels == 3:
+                r, g, b = F(0.5), F(0.5), F(0.5)
+                for k in range(taps_x):
+                    weight = weights_x[x, k]
+                    r += weight * line[at]
+                    g += weight * line[at + 1]
+                    b += weight * line[at + 2]
+                    at += 3
+                target[0], target[1], target[2] = np.uint8(r), np.uint8(g), np.uint8(b)
+            else:
+                for c in range(channels):
+                    total = F(0.5)
+                    for k in range(taps_x):
+                        total += weights_x[x, k] * line[at + k * channels + c]
+                    target[c] = np.uint8(total)
+
+
+@compiled
+def cut(image: np.ndarray, channels: int, into: np.ndarray, left: int, top: int, flip: bool) -> None:
+    """As `take`, for a window inside of the picture whose pixels are the picture's own."""
+    height, width = into.shape[0], into.shape[1]
+    for y in range(height):
+        source = image[top + y, left * channels : (left + width) * channels]
+        if flip:
+            for x in range(width):
+                for c in range(channels):
+                    into[y, width - 1 - x, c] = source[x * channels + c]
+        else:
+            for x in range(width):
+                for c in range(channels):
+                    into[y, x, c] = source[x * channels + c]
+
+
+@partial(compiled, fastmath=FAST)
+def warp(
+    image: np.ndarray, channels: int, into: np.ndarray, a: float, b: float, c: float, d: float, left: float,
+    top: float, flip: bool,
+) -> None:  # fmt: skip
+    """Pixel (x, y) of `into` is that of `image` (H, W * channels) at (left + a x + b y, top + c x + d y), bilinear; the
+    edges go on beyond the picture."""
+    height, width = into.shape[0], into.shape[1]
+    right, bottom = image.shape[1] // channels - 1, image.shape[0] - 1
+    for y in range(height):
+        for x in range(width):
+            across = min(max(F(left + a * x + b * y), F(0)), F(right))
+            down = min(max(F(top + c * x + d * y), F(0)), F(bottom))
+            x0, y0 = int(across), int(down)
+            x1, y1 = min(x0 + 1, right) * channels, min(y0 + 1, bottom)
+            u, v = across - F(x0), down - F(y0)
+            x0 *= channels
+            target = into[y, width - 1 - x if flip else x]
+            for k in range(channels):
+                upper = F(image[y0, x0 + k]) * (F(1) - u) + F(image[y0, x1 + k]) * u
+                lower = F(image[y1, x0 + k]) * (F(1) - u) + F(image[y1, x1 + k]) * u
+                target[k] = np.uint8(upper * (F(1) - v) + lower * v + F(0.5))
+
+
+@partial(inlined, fastmath=FAST)
+def channel(k: np.float32, light: np.float32, reach: np.float32) -> np.uint8:
+    """Red, green or blue as a byte: HSL to RGB at 12ths of the circle from where it is strongest."""
+    k = k - F(12) if k >= F(12) else k
+    return np.uint8((light - reach * max(F(-1), min(min(k - F(3), F(9) - k), F(1)))) * F(255) + F(0.5))
+
+
+@partial(compiled, fastmath=FAST)
+def shift_colours(image: np.ndarray, hue: Any, saturation: Any, lightness: Any) -> None:
+    """Adds to hue (of 6, from 0 to 6), saturation and lightness (of 1) of (n, 3) uint8, in place."""
+    hue, saturation, lightness = F(hue), F(saturation), F(lightness)
+    for i in range(image.shape[0]):
+        red, green, blue = F(image[i, 0]), F(image[i, 1]), F(image[i, 2])
+        high, low = max(max(red, green), blue), min(min(red, green), blue)
+        spread, light = high - low, (high + low) * F(1 / 510)
+        over = F(1) / max(spread, F(1e-6))
+        if high == red:
+            turn = (green - blue) * over
+        elif high == green:
+            turn = (blue - red) * over + F(2)
+        else:
+            turn = (red - green) * over + F(4)
+        strength = spread / max(F(1e-6), F(255) - abs(high + low - F(255)))
+        turn += hue
+        turn = turn + F(6) if turn < F(0) else turn
+        turn = turn - F(6) if turn >= F(6) else turn
+        strength = min(max(strength + saturation, F(0)), F(1))
+        light = min(max(light + lightness, F(0)), F(1))
+        reach = strength * min(light, F(1) - light)
+        image[i, 0] = channel(turn * F(2), light, reach)
+        image[i, 1] = channel(turn * F(2) + F(8), light, reach)
+        image[i, 2] = channel(turn * F(2) + F(4), light, reach)
+
+
+@partial(compiled, fastmath=FAST)
+def mix(image: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> None:
+    """Colours of (n, 3) uint8 times a matrix (3, 3) plus an offset (3,), in place, cut off at 0 and 255."""
+    m = matrix
+    for i in range(image.shape[0]):
+        red, green, blue = F(image[i, 0]), F(image[i, 1]), F(image[i, 2])
+        for k in range(3):
+            value = red * m[0, k] + green * m[1, k] + blue * m[2, k] + offset[k]
+            image[i, k] = np.uint8(min(max(value + F(0.5), F(0)), F(255)))
