@@ -179,7 +179,7 @@ class SemanticSegmentation(FirstParty):
 
     def _learn(self, train: Scenes, held: Scenes | None, run: Run) -> None:
         from sagesmith.algorithms.nets import Team, every_device
-        from sagesmith.algorithms.semantic_segmentation.network import Segmenter
+        from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
         from sagesmith.algorithms.semantic_segmentation.training import Training
 
         settings = self._resolved(train, run)
@@ -188,7 +188,7 @@ class SemanticSegmentation(FirstParty):
         team = Team(run, seed=settings["seed"], devices=every_device(run))
         network = Segmenter.of(settings["backbone"], settings["algorithm"], settings["num_classes"])
         self._start(network, run)
-        network = team.copied(network)
+        network = laid_out(team.copied(network))
         run.log("%d weights, on %s", sum(weight.numel() for weight in network.parameters()), team.device)
         Training(network, settings, train, held, team).run()
         self.network_ = network.eval()
@@ -197,8 +197,10 @@ class SemanticSegmentation(FirstParty):
 
     def _resolved(self, train: Scenes, run: Run) -> dict[str, Any]:
         """The settings with what follows from the data; what has no effect is said."""
+        from sagesmith.algorithms.images.scenes import crop_side
+
         settings, count = dict(self.settings), len(train)
-        side = -(-settings["crop_size"] // 8) * 8
+        side = crop_side(settings["crop_size"])
         if side != settings["crop_size"]:
             run.log("crop_size %d is rounded up to %d, a multiple of 8", settings["crop_size"], side)
         samples = settings["num_training_samples"] or count
@@ -321,9 +323,9 @@ class SemanticSegmentation(FirstParty):
 
     def restore(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         from sagesmith.algorithms.nets import serving_device, take_weights
-        from sagesmith.algorithms.semantic_segmentation.network import Segmenter
+        from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
 
         settings = self.settings
         network = Segmenter.of(settings["backbone"], settings["algorithm"], settings["num_classes"])
         take_weights(network, arrays)
-        self.network_ = network.to(serving_device()).eval()
+        self.network_ = laid_out(network.to(serving_device())).eval()

@@ -45,6 +45,7 @@ def predicted(
     base = settings["base_size"]
     seen = partial(seen_size, base_size=base)
     network.eval()
+    torch.backends.cudnn.benchmark = False  # pictures have many sizes
     with torch.inference_mode():
         for group in grouped(held, settings["validation_mini_batch_size"], SEEN_TOGETHER, seen):
             images = torch.from_numpy(np.stack(group.images)).to(device)

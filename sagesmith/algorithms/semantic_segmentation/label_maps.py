@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.semantic_segmentation.metrics import IGNORED
+from sagesmith.algorithms.images.scenes import IGNORED
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.nesting import load_json

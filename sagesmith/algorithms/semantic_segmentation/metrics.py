@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-IGNORED = 255  # a pixel without a label
+from sagesmith.algorithms.images.scenes import IGNORED
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -94,6 +94,7 @@ class Training:
         run, started, samples, batches = self._run, time.monotonic(), 0, 0
         total = torch.zeros((), device=self._team.device)
         self._network.train()
+        torch.backends.cudnn.benchmark = True  # all crops have one size
         speed = _Speed(run, epoch)
         for batch in self._loader.epoch(epoch):
             total += self._step(batch)
