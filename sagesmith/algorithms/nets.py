@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
 
 from torch import Tensor, nn
 
-from sagesmith.algorithms.replicas import Precision, Replicas
+from sagesmith.algorithms.replicas import Precision, Replicas, gradients_of, take_gradients
 from sagesmith.algorithms.run import Run
 
 _Batch = TypeVar("_Batch")
@@ -278,6 +278,10 @@ class Stepper:
         self.team.average(self.network)
         self._replicas.refresh(statistics=True)
 
+    def spread(self) -> None:
+        """Gives the other devices' copies the network's weights, once they were set by something else than a step."""
+        self._replicas.refresh(statistics=True)
+
     def _move(self, rows: int) -> None:
         """One step with the gradients that are there, means over `rows` rows."""
         if self.team.size > 1:
@@ -294,17 +298,10 @@ class Stepper:
 
     def _meet(self, rows: int) -> None:
         """Every gradient becomes the mean over the rows of all hosts: one message with all of them."""
-        parts = [
-            torch.zeros(weight.numel(), device=weight.device) if weight.grad is None else weight.grad.flatten() * rows
-            for weight in self._weights
-        ]
-        message = torch.cat([*parts, torch.tensor([float(rows)], device=self.team.device)])
+        gradients = gradients_of(self._weights)
+        message = torch.cat([gradients * rows, torch.tensor([float(rows)], device=self.team.device)])
         distributed.all_reduce(message)
-        message[:-1] /= message[-1].clamp(min=1.0)
-        at = 0
-        for weight in self._weights:
-            weight.grad = message[at : at + weight.numel()].view_as(weight)
-            at += weight.numel()
+        take_gradients(self._weights, message[:-1] / message[-1].clamp(min=1.0))
 
 
 class Best:
@@ -395,10 +392,14 @@ def optimizer_state(chosen: torch.optim.Optimizer) -> dict[str, np.ndarray]:
 
 def take_optimizer_state(chosen: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
     """Gives an optimiser over the same parameters the moments that `optimizer_state` gave."""
+    weights = [weight for group in chosen.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, array in arrays.items():
         index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = torch.from_numpy(np.array(array))
+        tensor, weight = torch.from_numpy(np.array(array)), weights[int(index)]
+        if tensor.shape == weight.shape:  # in the weight's order of memory, which fused optimisers go by
+            tensor = torch.empty_like(weight, dtype=tensor.dtype).copy_(tensor)
+        state.setdefault(int(index), {})[name] = tensor
     chosen.load_state_dict({"state": state, "param_groups": chosen.state_dict()["param_groups"]})
 
 

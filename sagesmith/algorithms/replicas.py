@@ -73,6 +73,32 @@ class Precision:
             self._scaler.load_state_dict(self._scaler.state_dict() | {"scale": scale})
 
 
+def gradients_of(weights: Sequence[nn.Parameter]) -> Tensor:
+    """All gradients as one vector, each in the order of its weight's memory; zeros where there is none."""
+    return torch.cat(
+        [
+            torch.zeros(weight.numel(), device=weight.device)
+            if weight.grad is None
+            else weight.grad.permute(_order(weight)).flatten()
+            for weight in weights
+        ]
+    )
+
+
+def take_gradients(weights: Sequence[nn.Parameter], message: Tensor) -> None:
+    """Gives weights the gradients that `gradients_of` made a vector of, laid out as the weights are: fused optimisers
+    go through both by their memory."""
+    for weight, part in zip(weights, torch.split(message, [weight.numel() for weight in weights]), strict=True):
+        order = _order(weight)
+        laid_out = part.view([weight.shape[at] for at in order])
+        weight.grad = laid_out.permute([order.index(at) for at in range(weight.dim())])
+
+
+def _order(weight: Tensor) -> list[int]:
+    """The dimensions from the slowest in memory to the fastest."""
+    return sorted(range(weight.dim()), key=weight.stride, reverse=True)
+
+
 class Replicas:
     """A network and its copies on further devices.
 
@@ -115,16 +141,10 @@ class Replicas:
         """The network's gradients become the mean over the rows of all parts: one message from each device."""
         total = sum(rows)
         weights = [[w for w in network.parameters() if w.requires_grad] for network in self._networks[: len(rows)]]
-        messages = [
-            torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in own])
-            for own in weights
-        ]
-        mean = messages[0] * (rows[0] / total)
-        for message, count in zip(messages[1:], rows[1:], strict=True):
-            mean += message.to(mean.device) * (count / total)
-        sizes = [weight.numel() for weight in weights[0]]
-        for weight, part in zip(weights[0], torch.split(mean, sizes), strict=True):
-            weight.grad = part.view_as(weight)
+        mean = gradients_of(weights[0]) * (rows[0] / total)
+        for own, count in zip(weights[1:], rows[1:], strict=True):
+            mean += gradients_of(own).to(mean.device) * (count / total)
+        take_gradients(weights[0], mean)
 
     @torch.no_grad()
     def refresh(self, statistics: bool = False) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sagesmith.algorithms import nets
+from sagesmith.algorithms.replicas import Precision, gradients_of, take_gradients
 from sagesmith.container.distributed import _free_port
 from sagesmith.testing.check_algorithm import RecordingRun
 
@@ -22,6 +23,7 @@ import sys
 import numpy as np
 import torch
 from sagesmith.algorithms import nets
+from sagesmith.algorithms.replicas import Precision, gradients_of, take_gradients
 from sagesmith.algorithms.run import Run
 
 rank, size, port, out = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -127,6 +129,17 @@ def test_several_devices_take_the_steps_of_one(devices: int, parts: int) -> None
         np.testing.assert_allclose(together[name], weights, rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_are_laid_out_as_weights() -> None:
+    """Fused optimisers go through memory: a gradient in another order would move other weights."""
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.weight.grad = torch.arange(108.0).view_as(network.weight)
+    before = network.weight.detach().clone()
+    take_gradients(list(network.parameters()), gradients_of(list(network.parameters())))
+    assert network.weight.grad.stride() == network.weight.stride()
+    nets.optimizer("sgd", network, 1.0).step()
+    torch.testing.assert_close(network.weight.detach(), before - torch.arange(108.0).view(4, 3, 3, 3))
+
+
 def test_statistics_of_several_devices_are_averaged() -> None:
     network, device = nn.BatchNorm1d(2, momentum=1.0), torch.device("cpu")
     team = nets.Team(RecordingRun(), devices=[device, device])
@@ -179,7 +192,7 @@ def test_learning_rates_by_steps_and_warm_up() -> None:
 def test_half_precision_on_a_cpu_is_bfloat16_and_said() -> None:
     run, network = RecordingRun(), nn.Linear(4, 1)
     team = nets.Team(run)
-    precision = nets.Precision("float16", team.device, run)
+    precision = Precision("float16", team.device, run)
     stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), team, precision=precision)
     seen = []
 
