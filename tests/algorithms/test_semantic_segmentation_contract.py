@@ -165,6 +165,19 @@ def test_a_missing_channel_of_masks_is_told(tmp_path: Path) -> None:
     assert words.startswith("Missing required channel: train_annotation")
 
 
+def test_the_prefix_train_brings_train_annotation_along(tmp_path: Path) -> None:
+    """s3://bucket/train matches s3://bucket/train_annotation/0.png too, in AWS's own sample."""
+    written(tmp_path, IMAGES, MASKS)
+    written(tmp_path / "train", IMAGES, MASKS)
+    for path in (tmp_path / "train" / "train").iterdir():
+        path.unlink()
+    (tmp_path / "train" / "train").rmdir()
+    assert (tmp_path / "train" / "train_annotation" / "scene0.png").exists()
+    model = small(epochs=1)
+    model.train(channels(tmp_path), RecordingRun())
+    assert model.predict(IMAGES[:1]).shape == (1, 48, 64)
+
+
 @pytest.mark.parametrize(
     ("X", "y", "words"),
     [
@@ -230,6 +243,27 @@ def test_a_pipe_needs_frames_and_a_number_of_samples(tmp_path: Path) -> None:
     wrapped = Channel.from_pipe("train", tmp_path / "train", "application/x-recordio", record_wrapper="RecordIO")
     words = told(HyperparameterError, small().train, {"train": wrapped}, RecordingRun())
     assert "num_training_samples must be given" in words
+
+
+def test_an_augmented_manifest_may_be_files(tmp_path: Path) -> None:
+    masks = written(tmp_path, IMAGES, MASKS)[1]
+    names = [f"scene{number}" for number in range(12)]
+    lines = [
+        {"source-ref": f"train/{name}.jpg", "streets-ref": f"train_annotation/{name}.png", "streets-metadata": {}}
+        for name in names
+    ]
+    (tmp_path / "train.manifest").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    channel = Channel.from_folder("train", tmp_path, "application/x-recordio")
+    model = small(epochs=1)
+    model.train({"train": channel}, RecordingRun())
+    assert model.predict(IMAGES).shape == (12, 48, 64)
+    annotation = Channel.from_folder("train_annotation", masks)
+    words = told(DataError, model.train, {"train": channel, "train_annotation": annotation}, RecordingRun())
+    assert "channel 'train_annotation' is not read: train is an augmented manifest" in words
+    (tmp_path / "train.manifest").unlink()
+    (tmp_path / "a.rec").write_bytes(frame(bytes(24) + png(IMAGES[0])))
+    channel = Channel.from_folder("train", tmp_path, "application/x-recordio")
+    assert ".rec files hold no masks" in told(DataError, model.train, {"train": channel}, RecordingRun())
 
 
 # -- groups of one size ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from sagesmith.algorithms.semantic_segmentation import inference
 from sagesmith.algorithms.semantic_segmentation.heads import HEADS, DeepLabHead, Dilated, PSPHead
+from sagesmith.algorithms.semantic_segmentation.network import Segmenter
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,15 @@ def test_deeplab_reads_at_its_rates() -> None:
     assert maps.grad is not None
     reached = {abs(int(at) - 40) for at in maps.grad.abs().sum(dim=(0, 1, 2)).nonzero().flatten()}
     assert reached == {0, 1, 11, 12, 13, 23, 24, 25, 35, 36, 37}
+
+
+@pytest.mark.parametrize(("backbone", "weights"), [("resnet-50", 35_322_218), ("resnet-101", 54_314_346)])
+def test_the_whole_network_has_a_logit_for_every_eighth_pixel(backbone: str, weights: int) -> None:
+    """With as many weights as torchvision publishes for its own."""
+    network = Segmenter.of(backbone, "fcn", 21).eval()
+    assert sum(weight.numel() for weight in network.parameters()) == weights
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 40, 56, 3, dtype=torch.uint8)).shape == (1, 21, 5, 7)
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------

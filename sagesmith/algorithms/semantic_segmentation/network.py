@@ -38,8 +38,12 @@ class Segmenter(nn.Module):
 
     @classmethod
     def of(cls, backbone: str, algorithm: str, classes: int) -> Segmenter:
-        """The network by SageMaker's names: `resnet-50`, `fcn`."""
-        return cls(ResNet(int(backbone.removeprefix("resnet-")), output_stride=STRIDE), algorithm, classes)
+        """The network by SageMaker's names: `resnet-50`, `fcn`. Residual blocks begin as their shortcuts."""
+        residual = ResNet(int(backbone.removeprefix("resnet-")), output_stride=STRIDE)
+        for name, module in residual.named_modules():
+            if name.endswith(".bn3") and isinstance(module, nn.BatchNorm2d):
+                nn.init.zeros_(module.weight)  # Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1
+        return cls(residual, algorithm, classes)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits (B, classes, H/8, W/8) of pictures (B, H, W, 3), bytes or the same numbers as float32."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.images.opening import with_files
-from sagesmith.algorithms.images.pictures import ArrayPictures, FilePictures, Pictures, picture_files
-from sagesmith.algorithms.images.streams import streamed
+from sagesmith.algorithms.images.opening import is_recorded, recorded, with_files
+from sagesmith.algorithms.images.pictures import ArrayPictures, FilePictures, Pictures, RecordPictures, picture_files
+from sagesmith.algorithms.images.streams import PictureStream
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.semantic_segmentation import label_maps
 from sagesmith.algorithms.semantic_segmentation.label_maps import LabelMap
@@ -32,13 +32,39 @@ def opened(channels: Mapping[str, Channel], name: str, classes: int, run: Run) -
         run.log("label maps not provided, using defaults.")
     labels = labels or LabelMap(classes)
     channel, masks = channels[name], channels.get(f"{name}_annotation")
-    if channel.is_pipe:
-        if not channel.wrapped:
-            raise DataError(f"channel {name!r}: in Pipe mode its RecordWrapperType must be RecordIO")
-        return Scenes(streamed(channel), labels)
+    if channel.is_pipe or is_recorded(channel):
+        if masks is not None:
+            raise DataError(
+                f"channel {masks.name!r} is not read: {name} is an augmented manifest, which names the masks"
+            )
+        return Scenes(_of_manifest(channel), labels)
     if masks is None:
         raise DataError(f"Missing required channel: {name}_annotation, with a PNG mask for each picture of {name}")
-    return Scenes(with_files(channel, masks, MASKS), labels)
+    return Scenes(_with_masks(channel, masks), labels)
+
+
+def _with_masks(channel: Channel, masks: Channel) -> Pictures:
+    """Pictures and masks of the same path and stem.
+
+    The S3 prefix `…/train`, as AWS's sample gives it, also matches `…/train_annotation/`: what a channel has in a
+    folder of that name is not its own.
+    """
+    if channel.folder is None or not channel.folder.is_dir():
+        return with_files(channel, masks, MASKS)
+    strange = channel.folder / f"{channel.name}_annotation"
+    own = [path for path in channel.files() if strange not in path.parents]
+    filtered = Channel.from_files(channel.name, own)
+    filtered.folder = channel.folder
+    return with_files(filtered, masks, MASKS)
+
+
+def _of_manifest(channel: Channel) -> Pictures | PictureStream:
+    if channel.is_pipe and not channel.wrapped:
+        raise DataError(f"channel {channel.name!r}: in Pipe mode its RecordWrapperType must be RecordIO")
+    found = recorded(channel)
+    if isinstance(found, RecordPictures):
+        raise DataError(f"channel {channel.name!r}: .rec files hold no masks; give pictures and masks, or a manifest")
+    return found
 
 
 def given(X: Any, y: Any, validation: Any, label_map: Any, classes: int) -> tuple[Scenes, Scenes | None]:
