@@ -1,6 +1,6 @@
 """What is where: shapes that differ from their ground in texture alone, found pixel by pixel.
 
-    python examples/semantic_segmentation_textures.py [--picture textures.png] [--scenes 240] [--epochs 10]
+    python examples/semantic_segmentation_textures.py [--picture textures.png] [--scenes 192] [--epochs 10]
 
 Scenes are drawn: on a striped ground lie discs of chequers, squares of dots and triangles of slanted stripes, all in
 the same random colours, so that only the pattern tells them apart. FCN on a ResNet-50 with random weights learns them
@@ -20,7 +20,7 @@ from sagesmith.algorithms import SemanticSegmentation
 from sagesmith.algorithms.run import Run
 
 CLASSES = ("stripes", "chequers", "dots", "slanted")
-SIDE = 64
+SIDE = 48
 
 
 class Told(Run):
@@ -50,7 +50,7 @@ def textures(random: np.random.Generator) -> np.ndarray:
 def shape(kind: int, random: np.random.Generator) -> np.ndarray:
     """The pixels of a disc, square or triangle somewhere in the scene, (SIDE, SIDE) bool."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
-    size = random.integers(10, 17)
+    size = random.integers(8, 14)
     down, across = rows - random.integers(size, SIDE - size), columns - random.integers(size, SIDE - size)
     if kind == 1:
         return down**2 + across**2 < size**2
@@ -79,12 +79,12 @@ def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--scenes", type=int, default=240)
+    parser.add_argument("--scenes", type=int, default=192)
     parser.add_argument("--epochs", type=int, default=10)
     given = parser.parse_args()
     model = SemanticSegmentation(
-        num_classes=len(CLASSES), use_pretrained_model=False, base_size=SIDE, crop_size=SIDE, mini_batch_size=16,
-        learning_rate=0.05, epochs=given.epochs,
+        num_classes=len(CLASSES), use_pretrained_model=False, base_size=SIDE, crop_size=SIDE, mini_batch_size=8,
+        optimizer="adam", learning_rate=0.001, epochs=given.epochs,
     )  # fmt: skip
     held, run = drawn(32, seed=1), Told()
     model.fit(*drawn(given.scenes, seed=0), validation=held, run=run)
