@@ -131,7 +131,7 @@ def test_pixels_stay_in_memory_as_long_as_there_is_room(tmp_path):
     files = sorted(root.iterdir())
     given = FilePictures(root, files, np.arange(10, dtype=np.float32)[:, None])
     encoded = len(files[0].read_bytes())
-    loader = Loader(given, crop, 4, (8, 8, 3), seed=1, keep=7 * (12 * 12 * 3 + encoded + 9))
+    loader = Loader(given, crop, 4, (8, 8, 3), seed=1, threads=1, keep=7 * (12 * 12 * 3 + encoded + 9))
     fresh = Loader(given, crop, 4, (8, 8, 3), seed=1, keep=0)
     wanted = [batch.images for batch in fresh.epoch(1)]
     list(loader.epoch(0))
