@@ -1,15 +1,14 @@
 """Image Classification beside torchvision: the same pictures, the same network, the same wall time, in turn.
 
     PYTHONPATH=. python benchmarks/image_classification.py --data /tmp/data/cifar10 [--device cpu] [--seconds 120]
-        [--parts step cifar small] [--picture curve.svg] [--train 50000] [--threads 2]
+        [--parts step quality] [--depth 20] [--train 50000] [--half] [--threads 2] [--picture curve.svg]
 
 FOLDER holds train/<class>/*.jpg and test/<class>/*.jpg. Parts:
 
-    step    seconds of one training step (forward, backward, update) of ResNet-18 and ResNet-50 at 224 x 224, ours and
-            torchvision's; torchvision's as it comes and with torch.channels_last; medians of rounds in turn
-    cifar   test accuracy after SECONDS of training on FOLDER: ResNet-18 on a 3x3 stem, ours and torchvision's (its
-            stem exchanged, as is usual) with a DataLoader and its transforms; learning curves
-    small   test accuracy of ours alone after SECONDS: ResNet-20, whose published error on CIFAR-10 is 8.75 %
+    step     seconds of one training step (forward, backward, update) of ResNet-18 and ResNet-50 at 224 x 224, ours
+             and torchvision's, this as it comes and with torch.channels_last; medians of rounds in turn
+    quality  test accuracy after SECONDS of training on FOLDER, ours and torchvision's network of the same depth with
+             its transforms in a DataLoader; --depth 20 is the network whose published error on CIFAR-10 is 8.75 %
 
 Needs torch and torchvision beside sagesmith.algorithms. Prints every result as it comes.
 """
@@ -17,6 +16,7 @@ Needs torch and torchvision beside sagesmith.algorithms. Prints every result as 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import statistics
@@ -25,7 +25,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torchvision_peer import torchvision
@@ -126,38 +125,39 @@ def timed(step: Callable[[], None], device: torch.device) -> float:
 
 # -- quality for the same time ----------------------------------------------------------------------------------
 class Limited(Run):
-    """Stops after some seconds, and keeps the time of each epoch's validation accuracy."""
+    """Stops after some seconds of training, and keeps the time of each epoch's validation accuracy."""
 
-    def __init__(self, seconds: float, threads: int, name: str) -> None:
+    def __init__(self, seconds: float, threads: int) -> None:
         super().__init__(threads)
         self.points: list[Point] = []
-        self._name, self._until, self._began = name, time.perf_counter() + seconds, time.perf_counter()
-        self._judging = 0.0
+        self._seconds, self._began, self._judging, self._since = seconds, time.perf_counter(), 0.0, 0.0
+
+    @property
+    def trained(self) -> float:
+        return time.perf_counter() - self._began - self._judging
 
     @property
     def stopping(self) -> bool:
-        return time.perf_counter() - self._judging >= self._until
+        return self.trained >= self._seconds
 
     def log(self, message: str, *arguments: object, level: int = 20) -> None:
         line = message % arguments if arguments else message
         if "Time cost" in line:
-            self._since = time.perf_counter()
+            self._since = self.trained
         if match := re.search(r"Validation-accuracy=(\S+)", line):
-            self._judging += time.perf_counter() - self._since  # judging is not training
-            self.points.append((self._since - self._began - self._judging, float(match[1])))
-            print(f"  {self._name}: {self.points[-1][0]:.0f} s, test accuracy {self.points[-1][1]:.4f}", flush=True)
+            self._judging += self.trained - self._since  # judging is not training
+            self.points.append((self._since, float(match[1])))
+            print(f"  sagesmith: {self._since:.0f} s, test accuracy {float(match[1]):.4f}", flush=True)
 
 
-def ours(data: Path, given: argparse.Namespace, depth: int, epochs: int, name: str) -> list[Point]:
-    run = Limited(given.seconds * 1.5, given.threads, name)
-    count = sum(1 for _ in (data / "train").rglob("*.jpg"))
+def ours(given: argparse.Namespace, pictures: int, epochs: int) -> list[Point]:
+    run = Limited(given.seconds * 1.5, given.threads)
     model = ImageClassification(
-        image_shape=f"3,{SIDE},{SIDE}", num_layers=depth, epochs=epochs, mini_batch_size=BATCH, learning_rate=RATE,
-        weight_decay=DECAY, augmentation_type="crop", lr_scheduler_step=stepped(epochs),
-        num_training_samples=given.train or count, num_classes=10, optimizer="nag",
-        precision_dtype="float16" if given.half else "float32",
+        image_shape=f"3,{SIDE},{SIDE}", num_layers=given.depth, epochs=epochs, mini_batch_size=BATCH,
+        learning_rate=RATE, weight_decay=DECAY, augmentation_type="crop", lr_scheduler_step=stepped(epochs),
+        num_training_samples=pictures, optimizer="nag", precision_dtype="float16" if given.half else "float32",
     )  # fmt: skip
-    model.fit(data / "train", validation=data / "test", run=run)
+    model.fit(given.data / "train", validation=given.data / "test", run=run)
     return run.points
 
 
@@ -167,89 +167,106 @@ def stepped(epochs: int) -> str | None:
     return ",".join(map(str, at)) if epochs > 2 else None
 
 
-def torchvisions(data: Path, given: argparse.Namespace, depth: int, epochs: int) -> list[Point]:
-    """As torchvision's reference would do it, with SGD, the same rates, and workers where there are processors."""
+def peer(depth: int) -> nn.Module:
+    """torchvision's network for small pictures: ResNet-18 or -50 with a 3x3 stem, or 6n+2 layers of its blocks."""
+    resnet = torchvision.models.resnet
+    if (depth - 2) % 6:
+        network = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
+        network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+        return network  # type: ignore[no-any-return]
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    inner = 16
+    for outer in (16, 32, 64):
+        stride = outer // inner
+        shortcut = nn.Sequential(resnet.conv1x1(inner, outer, stride), nn.BatchNorm2d(outer)) if stride > 1 else None
+        layers.append(resnet.BasicBlock(inner, outer, stride, shortcut))
+        layers += [resnet.BasicBlock(outer, outer) for _ in range((depth - 2) // 6 - 1)]
+        inner = outer
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def torchvisions(given: argparse.Namespace, pictures: int, epochs: int) -> list[Point]:
+    """As torchvision's reference would do it, with the same rates, and a worker for each processor."""
     transforms = torchvision.transforms
     normal = [transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)]
     learnt = transforms.Compose([transforms.RandomCrop(SIDE), transforms.RandomHorizontalFlip(), *normal])
     judged = transforms.Compose([transforms.CenterCrop(SIDE), *normal])
-    train = torchvision.datasets.ImageFolder(data / "train", learnt)
-    test = torchvision.datasets.ImageFolder(data / "test", judged)
-    if given.train:
-        order = np.random.default_rng(0).permutation(len(train))[: given.train].tolist()
-        train = torch.utils.data.Subset(train, order)
-    workers = given.threads
-    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": True, "pin_memory": given.device == "cuda"}
-    loader = torch.utils.data.DataLoader(train, BATCH, shuffle=True, **options)
+    train = torchvision.datasets.ImageFolder(given.data / "train", learnt)
+    test = torchvision.datasets.ImageFolder(given.data / "test", judged)
+    options: dict[str, Any] = {"num_workers": given.threads, "pin_memory": given.device == "cuda"}
+    options["persistent_workers"] = True
+    chosen = torch.utils.data.RandomSampler(train, num_samples=pictures)  # of all, as ours
+    loader = torch.utils.data.DataLoader(train, BATCH, sampler=chosen, **options)
     judging = torch.utils.data.DataLoader(test, 500, **options)
     device = torch.device(given.device)
     torch.manual_seed(0)
-    network = getattr(torchvision.models, f"resnet{depth}")(num_classes=10)
-    network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
-    network = network.to(device, memory_format=torch.channels_last)
+    network: Any = peer(given.depth).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), RATE, 0.9, weight_decay=DECAY, nesterov=True)
     points: list[Point] = []
-    scaler = torch.amp.GradScaler(given.device, enabled=given.half)
-    kind = torch.float16 if given.device == "cuda" else torch.bfloat16
     trained, milestones = 0.0, [int(at) for at in (stepped(epochs) or "").split(",") if at]
+    scaler = torch.amp.GradScaler(given.device, enabled=given.half and given.device == "cuda")
     for epoch in range(epochs):
         for group in optimizer.param_groups:
             group["lr"] = RATE * 0.1 ** sum(epoch >= at for at in milestones)
         began = time.perf_counter()
-        network.train()
-        for images, labels in loader:
-            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(given.device, kind, enabled=given.half):
-                loss = nn.functional.cross_entropy(network(images), labels.to(device, non_blocking=True))
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            if trained + time.perf_counter() - began > given.seconds * 1.5:
-                break
+        learn_epoch(network, loader, optimizer, scaler, given)
         trained += time.perf_counter() - began
-        network.eval()
-        right = 0
-        with torch.inference_mode():
-            for images, labels in judging:
-                right += int((network(images.to(device)).argmax(1).cpu() == labels).sum())
-        points.append((trained, right / len(test)))
+        points.append((trained, judge(network, judging, device)))
         print(f"  torchvision: {trained:.0f} s, test accuracy {points[-1][1]:.4f}", flush=True)
         if trained > given.seconds * 1.5:
             break
     return points
 
 
-def epochs_in(make: Callable[[int], list[Point]], seconds: float, name: str) -> list[Point]:
-    """The run whose epochs fill the time: a first epoch tells how many those are."""
-    first = make(1)[0][0]
-    epochs = max(1, int(seconds / max(first, 1e-9)))
-    print(f"{name}: an epoch takes {first:.1f} s; {epochs} epochs", flush=True)
-    return make(epochs)
+def learn_epoch(network: Any, loader: Any, optimizer: Any, scaler: Any, given: argparse.Namespace) -> None:
+    device = torch.device(given.device)
+    kind = torch.float16 if given.device == "cuda" else torch.bfloat16
+    network.train()
+    for images, labels in loader:
+        images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(given.device, kind, enabled=given.half):
+            loss = nn.functional.cross_entropy(network(images), labels.to(device, non_blocking=True))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    if given.device == "cuda":
+        torch.cuda.synchronize()
 
 
-def cifar(data: Path, given: argparse.Namespace) -> dict[str, list[Point]]:
-    curves = {
-        "sagesmith": epochs_in(lambda n: ours(data, given, 18, n, "ours"), given.seconds, "ours"),
-        "torchvision": epochs_in(lambda n: torchvisions(data, given, 18, n), given.seconds, "torchvision"),
-    }
-    for name, points in curves.items():
+def judge(network: Any, loader: Any, device: torch.device) -> float:
+    network.eval()
+    right, count = 0, 0
+    with torch.inference_mode():
+        for images, labels in loader:
+            right += int((network(images.to(device)).argmax(1).cpu() == labels).sum())
+            count += len(labels)
+    return right / count
+
+
+def quality(given: argparse.Namespace) -> dict[str, list[Point]]:
+    """Each contender for as many epochs as fill the time, told by a short pass."""
+    all_pictures = sum(1 for _ in (given.data / "train").rglob("*.jpg"))
+    count, curves = given.train or all_pictures, {}
+    for name, make in (("sagesmith", ours), ("torchvision", torchvisions)):
+        if name not in given.contenders:
+            continue
+        probe = min(count, 8 * BATCH if given.device == "cpu" else count)
+        make(given, probe, 1)
+        seconds = make(given, probe, 1)[0][0] * count / probe
+        epochs = given.epochs or max(1, round(given.seconds / seconds))
+        print(f"{name}: an epoch of {count} pictures takes about {seconds:.1f} s; {epochs} epochs", flush=True)
+        curves[f"{name}, ResNet-{given.depth}"] = points = make(given, count, epochs)
         print(
-            f"ResNet-18 (3x3 stem), {given.train or 'all'} pictures: {name}: test accuracy {points[-1][1]:.4f} after "
-            f"{points[-1][0]:.0f} s, {len(points)} epochs, best {max(value for _, value in points):.4f}", flush=True,
+            f"ResNet-{given.depth}, {count} pictures an epoch: {name}: test accuracy {points[-1][1]:.4f} (best "
+            f"{max(value for _, value in points):.4f}) after {points[-1][0]:.0f} s, {len(points)} epochs, "
+            f"{count * len(points) / points[-1][0]:.0f} pictures/s", flush=True,
         )  # fmt: skip
     return curves
-
-
-def small(data: Path, given: argparse.Namespace) -> dict[str, list[Point]]:
-    points = epochs_in(lambda n: ours(data, given, 20, n, "ResNet-20"), given.seconds, "ResNet-20")
-    best = max(value for _, value in points)
-    print(
-        f"ResNet-20, {given.train or 'all'} pictures: test error {100 * (1 - points[-1][1]):.2f} % after "
-        f"{points[-1][0]:.0f} s, {len(points)} epochs, best {100 * (1 - best):.2f} %; published 8.75 % after about 180",
-        flush=True,
-    )
-    return {"sagesmith, ResNet-20": points}
 
 
 def draw(curves: dict[str, list[Point]], path: Path) -> None:
@@ -271,10 +288,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seconds", type=float, default=120.0, help="of training, for each contender")
-    parser.add_argument("--parts", nargs="+", choices=("step", "cifar", "small"), default=["step", "cifar", "small"])
+    parser.add_argument("--parts", nargs="+", choices=("step", "quality"), default=["step", "quality"])
+    parser.add_argument("--contenders", nargs="+", default=["sagesmith", "torchvision"])
+    parser.add_argument("--depth", type=int, default=20, help="of the networks of `quality`")
     parser.add_argument("--train", type=int, default=0, help="training pictures of an epoch; 0: all")
+    parser.add_argument("--epochs", type=int, default=0, help="0: as many as fill the time")
     parser.add_argument("--half", action="store_true", help="mixed precision, both")
-    parser.add_argument("--threads", type=int, default=len(__import__("os").sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -282,15 +302,12 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}, {where}"
     )
-    curves: dict[str, list[Point]] = {}
     if "step" in given.parts:
         steps(torch.device(given.device), min(given.seconds, 20.0))
-    if "cifar" in given.parts:
-        curves |= cifar(given.data, given)
-    if "small" in given.parts:
-        curves |= small(given.data, given)
-    if given.picture and curves:
-        draw(curves, given.picture)
+    if "quality" in given.parts:
+        curves = quality(given)
+        if given.picture:
+            draw(curves, given.picture)
 
 
 if __name__ == "__main__":
