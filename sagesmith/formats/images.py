@@ -60,7 +60,7 @@ def _plain_jpeg(data: bytes | memoryview, at_least: int | None, grey: bool) -> n
     around it: small pictures take a fifth of the time.
     """
     try:
-        import simplejpeg  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import simplejpeg
     except ModuleNotFoundError:
         return None
     if _has_exif(data):

@@ -1,4 +1,4 @@
-"""Object Detection through real clients: the SDK's generic Estimator; boto3 with a manifest in a pipe, a transform."""
+"""Object Detection through real clients: the SDK's generic Estimator; boto3 with a piped manifest and a transform."""
 
 from __future__ import annotations
 
