@@ -61,6 +61,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
         "LRScheduler setup: iters per epoch: 2, num_epochs 2",
         "#progress_metric: host=algo-1, completed 50 % of epochs",
         '"Algorithm": "AWS/Semantic Segmentation", "Host": "algo-1", "Operation": "training", "epoch": 1',
+        '"Metrics": {"epochs": {"sum": 2, "count": 1, "min": 2, "max": 2}}',
         f"Serializing model to {job.folder.model}/model_best.params",
     ):
         assert line in ended.log, line
