@@ -165,8 +165,9 @@ def main() -> None:
     for name, median in medians.items():
         spread = f"{min(speeds[name]):.0f} to {max(speeds[name]):.0f}"
         print(f"{name}: median {median:.0f} pictures/s ({spread})")
-    for mine, others in (("ours", PEERS[1:2]), ("ours float", (PEERS[0], PEERS[2]))):
-        if mine in medians and set(others) <= set(medians):
+    for mine, others in (("ours", PEERS[1:2]), ("ours float", PEERS[:1] + PEERS[2:])):
+        others = tuple(other for other in others if other in medians)
+        if mine in medians and others:
             best = max(medians[other] for other in others)
             print(f"{mine}: {medians[mine] / best:.2f} times torchvision, "
                   f"{medians[mine] / medians['decoding alone']:.2f} of decoding alone")  # fmt: skip

@@ -51,7 +51,8 @@ class Scraper:
             if match is None:
                 continue
             with contextlib.suppress(ValueError, TypeError):
-                value = float(match[1] if pattern.groups else match[0])
+                # Object Detection's losses stand between parentheses, which its regular expressions take too.
+                value = float((match[1] if pattern.groups else match[0]).strip("()"))
                 if math.isfinite(value):
                     found.append((name, value))
         return found

@@ -79,13 +79,14 @@ class FirstParty(Algorithm):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} describes no {cls.name} model of version {VERSION}: {error}") from None
         try:
-            model.restore(_read(numbers), document)
+            model.restore(read_arrays(numbers), document)
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{numbers} is no {cls.name} model: {error}") from None
         return model
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of numbers in an npz file by name; raises ValueError (or zipfile.BadZipFile, EOFError) for others."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is not an npz archive")

@@ -139,7 +139,7 @@ class Replicas:
 
     def _gather(self, rows: Sequence[int]) -> None:
         """The network's gradients become the mean over the rows of all parts: one message from each device."""
-        total = sum(rows)
+        total = max(1, sum(rows))  # 0: pictures without anything to learn
         weights = [[w for w in network.parameters() if w.requires_grad] for network in self._networks[: len(rows)]]
         mean = gradients_of(weights[0]) * (rows[0] / total)
         for own, count in zip(weights[1:], rows[1:], strict=True):

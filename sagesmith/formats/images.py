@@ -60,7 +60,7 @@ def _plain_jpeg(data: bytes | memoryview, at_least: int | None, grey: bool) -> n
     around it: small pictures take a fifth of the time.
     """
     try:
-        import simplejpeg  # type: ignore[import-not-found,unused-ignore]
+        import simplejpeg
     except ModuleNotFoundError:
         return None
     if _has_exif(data):
@@ -190,7 +190,7 @@ def _orientation(image: Image) -> int:
 def _upright(image: Image, at_least: int | None, grey: bool) -> Image:
     """The picture in RGB or grey, turned as its EXIF says."""
     orientation = _orientation(image)
-    if image.format == "JPEG" and at_least is not None:
+    if image.format == "JPEG" and (grey or at_least is not None):
         scale = _scale(*image.size, at_least)
         image.draft("L" if grey else image.mode, (image.width // scale, image.height // scale))
     image.info.pop("transparency", None)

@@ -34,13 +34,13 @@ class VGG16(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(B, channels, H, W) to the features of conv4_3, (B, 512, H/8, W/8), and fc7, (B, 1024, H/16, W/16).
 
-        300x300 gives 38x38 and 19x19: the third pooling rounds up, as SSD's does.
+        300x300 gives 38x38 and 19x19: poolings round up, as the third does in SSD; no pixel is lost at any size.
         """
         x, found = pictures, []
         for stage, (_, count) in enumerate(STAGES, 1):
             for number in range(1, count + 1):
                 x = F.relu(self.get_submodule(f"conv{stage}_{number}")(x), inplace=True)
             found.append(x)
-            x = F.max_pool2d(x, 2, 2, ceil_mode=stage == 3) if stage < len(STAGES) else F.max_pool2d(x, 3, 1, 1)
+            x = F.max_pool2d(x, 2, 2, ceil_mode=True) if stage < len(STAGES) else F.max_pool2d(x, 3, 1, 1)
         x = F.relu(self.fc6(x), inplace=True)
         return found[3], F.relu(self.fc7(x), inplace=True)

@@ -221,7 +221,12 @@ def read(path: Path, name: str) -> bytes:
 
 def picture_files(files: Sequence[Path]) -> list[Path]:
     """Those that are pictures by their names; hidden ones are passed over."""
-    return [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "_"))]
+    return [path for path in _shown(files) if path.suffix.lower() in SUFFIXES]
+
+
+def _shown(files: Sequence[Path]) -> list[Path]:
+    """Those that are not hidden, and no markers or manifests."""
+    return [path for path in files if not path.name.startswith((".", "_"))]
 
 
 def listed(root: Path, lines: Sequence[Listed], where: str) -> FilePictures:
@@ -264,21 +269,19 @@ def paired(root: Path, files: Sequence[Path], others: Path, other_files: Sequenc
         DataError: a picture without such a file, or such a file without a picture, by name.
     """
     stems = _by_stem(root, picture_files(files))
-    other_stems = _by_stem(others, [path for path in other_files if path.suffix.lower() == suffix])
-    for missing, there, folder in (
-        (sorted(set(stems) - set(other_stems)), stems, others),
-        (sorted(set(other_stems) - set(stems)), other_stems, root),
-    ):
-        if missing:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            kind = suffix if folder is others else "picture"
-            where = root if folder is others else others
-            name = named(where, there[missing[0]])
-            raise DataError(f"{name}: has no {kind} of that name in channel {folder.name!r}{more}")
+    other_stems = _by_stem(others, [path for path in _shown(other_files) if path.suffix.lower() == suffix])
+    _check_partners(root, stems, other_stems, f"{suffix} of that name in channel {others.name!r}")
+    _check_partners(others, other_stems, stems, f"picture of that name in channel {root.name!r}")
     if not stems:
         raise NoData(f"{root}: no pictures ({', '.join(SUFFIXES)})")
     order = sorted(stems)
     return FilePictures(root, [stems[stem] for stem in order], [other_stems[stem] for stem in order])
+
+
+def _check_partners(root: Path, stems: dict[str, Path], others: dict[str, Path], what: str) -> None:
+    if alone := sorted(set(stems) - set(others)):
+        more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+        raise DataError(f"{named(root, stems[alone[0]])}: has no {what}{more}")
 
 
 def _by_stem(root: Path, files: Sequence[Path]) -> dict[str, Path]:
