@@ -61,6 +61,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
         "LRScheduler setup: iters per epoch: 2, num_epochs 2",
         "#progress_metric: host=algo-1, completed 50 % of epochs",
         '"Algorithm": "AWS/Semantic Segmentation", "Host": "algo-1", "Operation": "training", "epoch": 1',
+        '"Metrics": {"epochs": {"sum": 2, "count": 1, "min": 2, "max": 2}}',
         f"Serializing model to {job.folder.model}/model_best.params",
     ):
         assert line in ended.log, line
@@ -178,4 +179,5 @@ def test_the_command_line_trains_and_predicts(job: Job, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     asked = CliRunner().invoke(main, ["predict", str(out), str(data / "validation" / "scene0.jpg")])
     assert asked.exit_code == 0, asked.output
-    assert mask_of(asked.stdout_bytes.removesuffix(b"\n"), "answer").shape == (32, 40)
+    assert mask_of(asked.stdout_bytes, "answer").shape == (32, 40)
+    assert asked.stdout_bytes.endswith(b"IEND\xaeB`\x82")  # not a byte more

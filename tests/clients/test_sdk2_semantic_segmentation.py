@@ -40,7 +40,7 @@ def seen(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> dic
         written(folder, *scenes, name=name)
     (folder / "ask.jpg").write_bytes(PICTURE)
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
-    return run_flow(server, 2, "sdk2_semantic_segmentation", folder)
+    return run_flow(server, 2, "sdk2_semantic_segmentation", folder, 300)
 
 
 def test_the_sdk_trains_and_measures(seen: dict[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from sagesmith.algorithms.images.pictures import Picture, Pictures
+from sagesmith.algorithms.images.pictures import ArrayPictures, Picture, Pictures
 
 KEPT_BYTES = 512 << 20
 
@@ -17,7 +19,26 @@ class Keeper:
 
     def __init__(self, pictures: Pictures, room: int = KEPT_BYTES) -> None:
         self.pictures, self.room = pictures, room
-        self.kept: dict[int, Picture] = {}
+        self.kept: dict[int, _Keeping] = {}
+        self._whole: np.ndarray | None = None
+
+    def whole(self) -> np.ndarray | None:
+        """All pictures as one array (n, H, W, C), once all are in memory and if they are of one size; else None."""
+        if self._whole is None:
+            pixels = self._pixels()
+            if pixels and all(one is not None and one.shape == pixels[0].shape for one in pixels):
+                self._whole = np.stack(pixels)
+                for number, keeping in self.kept.items():
+                    keeping.found = self._whole[number]  # the only copy
+        return self._whole
+
+    def _pixels(self) -> list[Any]:
+        """Of all pictures, in their order; none if some are not in memory."""
+        if isinstance(self.pictures, ArrayPictures):
+            return (
+                [self.pictures.data(i) for i in range(len(self.pictures))] if self.pictures.nbytes <= self.room else []
+            )
+        return [self.kept[i].found for i in range(len(self.kept))] if len(self.kept) == len(self.pictures) else []
 
     def picture(self, i: int) -> Picture:
         """Raises DataError: as `Pictures.picture`."""

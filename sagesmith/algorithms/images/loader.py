@@ -20,6 +20,7 @@ import numpy as np
 from sagesmith.algorithms.images.keeping import KEPT_BYTES, Keeper
 from sagesmith.algorithms.images.pictures import Picture, Pictures
 from sagesmith.algorithms.images.streams import PictureStream, shuffled
+from sagesmith.algorithms.images.together import Together
 from sagesmith.formats.ahead import processors
 from sagesmith.formats.errors import NoData
 
@@ -61,6 +62,8 @@ class Loader:
         drop_last: leave out a last batch that is not full.
         skipped: told of each picture that is left out, with the reason.
         keep: bytes of a collection's decoded pixels that may stay in memory from one epoch to the next.
+        together: does for many kept pictures of one size what `transform` does for one, of which only the target is
+            then used: it must be the same in each epoch.
     """
 
     def __init__(
@@ -78,12 +81,15 @@ class Loader:
         drop_last: bool = False,
         skipped: Callable[[str], None] = lambda reason: None,
         keep: int = KEPT_BYTES,
+        together: Together | None = None,
     ) -> None:
         self.pictures, self.transform, self.batch_size, self.shape = pictures, transform, batch_size, shape
         self.threads = threads or processors()
         self.seed, self.shuffle, self.rank, self.size = seed, shuffle, rank, size
         self.drop_last, self.skipped = drop_last, skipped
         self.keeper = Keeper(pictures, keep) if isinstance(pictures, Pictures) else None
+        self.together = together
+        self.targets: dict[int, Any] = {}  # by number, where there is `together`
         self.small = False  # as far as seen
         self.turn = threading.Lock()
 
@@ -127,17 +133,28 @@ class Loader:
         waiting: deque[tuple[_Work, list[Future[None]]]] = deque()
         pool = ThreadPoolExecutor(self.threads, "pictures")
         most = AHEAD + -(-2 * self.threads * CHUNK // self.batch_size)
+        store = self._store()
         try:
             for items in given:
                 work, chunk = _Work(self, epoch, items), SMALL_CHUNK if self.small else CHUNK
-                parts = range(0, len(items), chunk)
-                waiting.append((work, [pool.submit(work.do, at, chunk) for at in parts]))
+                if store is not None:
+                    waiting.append((work, [pool.submit(work.do_together, store)]))
+                else:
+                    parts = range(0, len(items), chunk)
+                    waiting.append((work, [pool.submit(work.do, at, chunk) for at in parts]))
                 if len(waiting) >= most:
                     yield from self._finished(*waiting.popleft())
             while waiting:
                 yield from self._finished(*waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _store(self) -> np.ndarray | None:
+        """All pictures, if their batches can be made in one go."""
+        if self.together is None or self.keeper is None or len(self.targets) < len(self.keeper.pictures):
+            return None
+        store = self.keeper.whole()
+        return store if store is not None and self.together.takes(store.shape[1:], self.shape) else None
 
     def _finished(self, work: _Work, parts: list[Future[None]]) -> Iterator[Batch]:
         for part in parts:
@@ -168,9 +185,18 @@ class _Work:
                 random = _dice.of(loader.seed, self._epoch, number)
                 try:
                     self._targets[at] = loader.transform(picture, random, self._images[at])
+                    if loader.together is not None:
+                        loader.targets[number] = self._targets[at]
                 except Skipped as reason:
                     self._reasons[at] = str(reason)
         loader.small = size < SMALL * len(places)
+
+    def do_together(self, store: np.ndarray) -> None:
+        """All pictures at once, from an array of all that there are."""
+        loader, numbers = self._loader, np.asarray(self._items, np.int64)
+        assert loader.together is not None
+        loader.together(store, numbers, _key(loader.seed, self._epoch), self._images)
+        self._targets = [loader.targets[number] for number in numbers.tolist()]
 
     def _numbered(self, at: int) -> tuple[int, Picture]:
         if self._loader.keeper is None:
@@ -194,6 +220,10 @@ class _Work:
         return Batch(self._images[kept], [self._targets[at] for at in kept], numbers[kept])
 
 
+def _key(seed: int, epoch: int) -> int:
+    return (seed << 32 | epoch) & 0xFFFFFFFFFFFFFFFF
+
+
 class _Dice(threading.local):
     """A generator for each thread, set to what is random about one picture in one epoch."""
 
@@ -205,7 +235,7 @@ class _Dice(threading.local):
     def of(self, seed: int, epoch: int, number: int) -> np.random.Generator:
         """Philox keyed by all three; setting its state takes a fraction of the time of a new generator."""
         inner = self._state["state"]
-        inner["key"][:] = (seed << 32 | epoch) & 0xFFFFFFFFFFFFFFFF, number
+        inner["key"][:] = _key(seed, epoch), number
         inner["counter"][:] = 0
         self._state |= {"buffer_pos": 4, "has_uint32": 0}
         self._bits.state = self._state

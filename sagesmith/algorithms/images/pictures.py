@@ -145,6 +145,7 @@ class ArrayPictures(Pictures):
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} pictures, but {len(labels)} labels")
         self._images, self._labels = [checked_pixels(image, f"picture {i}") for i, image in enumerate(images)], labels
+        self.nbytes = sum(image.nbytes for image in self._images)
 
     def __len__(self) -> int:
         return len(self._images)

@@ -190,7 +190,8 @@ class SemanticSegmentation(FirstParty):
         self._start(network, run)
         network = laid_out(team.copied(network))
         run.log("%d weights, on %s", sum(weight.numel() for weight in network.parameters()), team.device)
-        Training(network, settings, train, held, team).run()
+        epochs = Training(network, settings, train, held, team).run()
+        run.metrics("training", {"epochs": epochs})
         self.network_ = network.eval()
         if run.model is not None:
             run.log("Serializing model to %s/%s", run.model, self.artifact[0])

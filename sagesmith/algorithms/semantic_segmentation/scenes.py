@@ -19,6 +19,7 @@ from sagesmith.formats.ahead import in_order
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.images import mask_of
 
+WAITING = 64 << 20  # pixels, 256 MB with their classes
 Held = tuple[int, np.ndarray, Any]  # number, pixels (H, W, 3), classes (H, W) or None
 
 
@@ -102,21 +103,23 @@ def grouped(
 ) -> Iterator[Group]:
     """Groups of up to `most` pictures of one size, of which the network sees up to `pixels` pixels (or one picture).
 
-    At most twice `most` pictures wait for others of their size.
+    At most twice `most` pictures, of up to WAITING pixels together, wait for others of their size.
     """
     waiting: dict[tuple[int, ...], Group] = {}
-    count = 0
+    count = held_pixels = 0
     for number, image, other in held:
         group = waiting.setdefault(image.shape, Group())
         group.numbers.append(number)
         group.images.append(image)
         group.others.append(other)
-        count += 1
-        height, width = seen(*image.shape[:2])
-        full = len(group.images) >= min(most, max(1, pixels // (height * width)))
-        if full or count > 2 * most:
+        height, width = image.shape[:2]
+        count, held_pixels = count + 1, held_pixels + height * width
+        down, across = seen(height, width)
+        full = len(group.images) >= min(most, max(1, pixels // (down * across)))
+        if full or count > 2 * most or held_pixels > WAITING:
             shape = image.shape if full else max(waiting, key=lambda shape: len(waiting[shape].images))
             group = waiting.pop(shape)
             count -= len(group.images)
+            held_pixels -= len(group.images) * shape[0] * shape[1]
             yield group
     yield from waiting.values()
