@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.images.keeping import KEPT_BYTES, Keeper
 from sagesmith.algorithms.images.pictures import Picture, Pictures
 from sagesmith.algorithms.images.streams import PictureStream, shuffled
 from sagesmith.formats.ahead import processors
@@ -59,6 +60,7 @@ class Loader:
         rank, size: this host's number and how many there are; each host takes its share of the same pictures.
         drop_last: leave out a last batch that is not full.
         skipped: told of each picture that is left out, with the reason.
+        keep: bytes of a collection's decoded pixels that may stay in memory from one epoch to the next.
     """
 
     def __init__(
@@ -75,11 +77,13 @@ class Loader:
         size: int = 1,
         drop_last: bool = False,
         skipped: Callable[[str], None] = lambda reason: None,
+        keep: int = KEPT_BYTES,
     ) -> None:
         self.pictures, self.transform, self.batch_size, self.shape = pictures, transform, batch_size, shape
         self.threads = threads or processors()
         self.seed, self.shuffle, self.rank, self.size = seed, shuffle, rank, size
         self.drop_last, self.skipped = drop_last, skipped
+        self.keeper = Keeper(pictures, keep) if isinstance(pictures, Pictures) else None
         self.small = False  # as far as seen
         self.turn = threading.Lock()
 
@@ -169,10 +173,10 @@ class _Work:
         loader.small = size < SMALL * len(places)
 
     def _numbered(self, at: int) -> tuple[int, Picture]:
-        if isinstance(self._loader.pictures, PictureStream):
+        if self._loader.keeper is None:
             return self._items[at]  # type: ignore[no-any-return]
         number = int(self._items[at])
-        return number, self._loader.pictures.picture(number)
+        return number, self._loader.keeper.picture(number)
 
     @property
     def reasons(self) -> list[str]:
