@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sagesmith.algorithms.affine import affine
 from sagesmith.algorithms.seq2seq.network import Network
 from sagesmith.algorithms.seq2seq.sentences import Sentences
 from sagesmith.algorithms.seq2seq.vocabulary import BEGIN, END, PAD
