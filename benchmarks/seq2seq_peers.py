@@ -170,7 +170,23 @@ class Open:
         vocabularies = {"src": Words(), "tgt": Words(), "decoder_start_token": "<s>"}
         translator = Translator(self.model, vocabularies, beam_size=beam, global_scorer=scorer)
         strategy = BeamSearch(
-            beam, len(source), PAD, BEGIN, END, UNKNOWN, BEGIN, 1, scorer, limit, limit, False, 0, set(), None, 0.0, False
+            beam,
+            len(source),
+            PAD,
+            BEGIN,
+            END,
+            UNKNOWN,
+            BEGIN,
+            1,
+            scorer,
+            limit,
+            limit,
+            False,
+            0,
+            set(),
+            None,
+            0.0,
+            False,
         )
         batch = {"src": source[:, :, None], "srclen": lengths}
         made = translator._translate_batch_with_strategy(batch, strategy)
