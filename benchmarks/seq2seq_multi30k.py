@@ -21,10 +21,11 @@ from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.seq2seq.parallel import Plan, lines_of, load, prepare
 
 SETTINGS: dict[str, Any] = {
-    "num_embed_source": 256, "num_embed_target": 256, "rnn_num_hidden": 512,
-    "embed_dropout_source": 0.3, "embed_dropout_target": 0.3, "rnn_decoder_hidden_dropout": 0.3, "batch_size": 64,
-    "learning_rate": 0.001, "checkpoint_frequency_num_batches": 227, "checkpoint_threshold": 6,
-    "plateau_reduce_lr_threshold": 2, "bleu_sample_size": 300, "max_seq_len_source": 60, "max_seq_len_target": 60,
+    "num_embed_source": 256, "num_embed_target": 256, "rnn_num_hidden": 256, "rnn_cell_type": "gru",
+    "embed_dropout_source": 0.2, "embed_dropout_target": 0.2, "rnn_decoder_hidden_dropout": 0.2, "batch_size": 64,
+    "learning_rate": 0.002, "lr_scheduler_type": "fixed_rate_inv_t", "fixed_rate_lr_half_life": 8,
+    "checkpoint_frequency_num_batches": 227, "checkpoint_threshold": 6, "bleu_sample_size": 200,
+    "max_seq_len_source": 60, "max_seq_len_target": 60,
 }  # fmt: skip
 
 
