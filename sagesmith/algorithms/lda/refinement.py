@@ -116,7 +116,7 @@ def _coherence(topics: Topics, counts: Any) -> float:
 
 def _sampled(counts: Any, documents: int, way: _Way, turn: int, random: np.random.Generator, run: Run) -> Topics | None:
     """The mean of topics sampled from a way's end on, if they are more coherent and about as likely; else None."""
-    sampler = Sampler(counts, way.kept, PRIOR, random)
+    sampler = Sampler(counts, way.kept, PRIOR, random, run.threads)
     sampler.begin(documents)
     step, mean = max(1, documents // LOOKED_AT), np.zeros(())
     for sweep in range(0, SWEEPS, SETTING):
