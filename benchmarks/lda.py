@@ -78,15 +78,15 @@ def main() -> None:
     table(given.folder / "results", given.topics)
 
 
-def corpus(folder: Path) -> tuple[Any, Any, list[str]]:
-    """The counts, read from text once and then from FOLDER/counts."""
+def corpus(folder: Path, width: int = TERMS) -> tuple[Any, Any, list[str]]:
+    """The counts of `width` terms, read from text once and then from FOLDER/counts."""
     from scipy import sparse
 
     from benchmarks.topics import newsgroups
 
-    kept = folder / "counts"
+    kept = folder / ("counts" if width == TERMS else f"counts-{width}")
     if not kept.exists():
-        train, test, terms = newsgroups(folder, TERMS)
+        train, test, terms = newsgroups(folder, width)
         kept.mkdir()
         for part, counts in (("train", train), ("test", test)):
             sparse.save_npz(kept / f"{part}.npz", counts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,16 @@ def perplexity(mixtures: np.ndarray, beta: np.ndarray, asked: Any) -> float:
     rows = np.repeat(np.arange(asked.shape[0]), np.diff(asked.indptr))
     chance = np.einsum("ik,ik->i", mixtures[rows], np.ascontiguousarray(beta.T)[asked.indices])
     return float(np.exp(-(asked.data @ np.log(np.maximum(chance, 1e-30))) / asked.data.sum()))
+
+
+def surprise(answer: Callable[[Any], np.ndarray], seen: Any, asked: Any, part: int = 1000) -> float:
+    """The perplexity of the words in `asked` (D, V), whose probabilities (n, V) `answer` tells from `seen`."""
+    total = 0.0
+    for at in range(0, asked.shape[0], part):
+        rows = asked[at : at + part].tocoo()
+        chances = answer(seen[at : at + part])[rows.row, rows.col]
+        total += float(rows.data @ np.log(np.maximum(chances, 1e-30)))
+    return float(np.exp(-total / asked.data.sum()))
 
 
 def npmi(beta: np.ndarray, reference: Any) -> float:
