@@ -90,7 +90,11 @@ def ctm(train: Any, given: Any, seed: int, settings: dict[str, Any]) -> Ready:
     data = dataset(train)
     epochs = given.epochs or settings["num_epochs"]
     model = CombinedTM(
-        train.shape[1], COMPONENTS, n_components=given.topics, num_epochs=epochs, num_data_loader_workers=0
+        bow_size=train.shape[1],
+        contextual_size=COMPONENTS,
+        n_components=given.topics,
+        num_epochs=epochs,
+        num_data_loader_workers=0,
     )
 
     def learn() -> int:
