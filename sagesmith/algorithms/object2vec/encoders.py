@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine
 from sagesmith.algorithms.object2vec.configuration import Encoder
 
 
@@ -45,7 +46,7 @@ class Convolutions(nn.Module):
         sizes = [settings.enc_dim * (k + 1) // layers - settings.enc_dim * k // layers for k in range(layers)]
         inputs = [settings.token_embedding_dim, *sizes]
         self.layers = nn.ModuleList(
-            nn.Linear(self.width * before, after) for before, after in zip(inputs, sizes, strict=False)
+            Affine(self.width * before, after) for before, after in zip(inputs, sizes, strict=False)
         )
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]

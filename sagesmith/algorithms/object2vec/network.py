@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine
 from sagesmith.algorithms.object2vec.configuration import Encoder, comparators_of, encoders_of, is_lazy
 from sagesmith.algorithms.object2vec.encoders import encoder_of
 from sagesmith.algorithms.object2vec.pairs import Tokens
@@ -117,8 +118,8 @@ def _table(encoder: Encoder, lazy: bool) -> Table:
     return Table(encoder.vocab_size, encoder.token_embedding_dim, lazy, frozen)
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
+def _linear(inputs: int, outputs: int) -> Affine:
+    layer = Affine(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
