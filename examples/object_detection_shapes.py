@@ -22,6 +22,7 @@ from sagesmith.algorithms import ObjectDetection
 from sagesmith.algorithms.run import Run
 
 NAMES = ("disc", "square", "triangle")
+COLOURS = np.array([[220, 80, 60], [70, 110, 230], [235, 200, 60]])  # of each kind, about
 SIDE = 300
 
 
@@ -29,7 +30,7 @@ def scene(random: np.random.Generator) -> tuple[np.ndarray, list[dict[str, int]]
     """A picture (SIDE, SIDE, 3) uint8 and its annotations: shapes filled with stripes, checks or dots."""
     y, x = np.mgrid[:SIDE, :SIDE]
     waves = 30 * np.sin(x / random.uniform(10, 40) + y / random.uniform(10, 40) + random.uniform(0, 6))
-    image = 120 + waves[..., None] + random.normal(0, 25, (SIDE, SIDE, 3)) + random.uniform(-40, 40, 3)
+    image = 120 + waves[..., None] + random.normal(0, 15, (SIDE, SIDE, 3)) + random.uniform(-40, 40, 3)
     annotations = []
     for _ in range(random.integers(1, 5)):
         kind, size = int(random.integers(3)), int(random.integers(50, 140))
@@ -42,7 +43,7 @@ def scene(random: np.random.Generator) -> tuple[np.ndarray, list[dict[str, int]]
             inside &= np.abs(u - 0.5) < v / 2
         fine = int(random.integers(6, 14))
         texture = ((x + y) // fine % 2, (x // fine + y // fine) % 2, (x // fine % 2) & (y // fine % 2))[kind]
-        colours = random.uniform(0, 255, (2, 3))
+        colours = np.clip(COLOURS[kind] + random.uniform(-40, 40, 3), 0, 255) * np.array([[1.0], [0.45]])  # light, dark
         image[inside] = colours[texture[inside]]
         annotations.append({"class_id": kind, "left": left, "top": top, "width": size, "height": size})
     return np.clip(image, 0, 255).astype(np.uint8), annotations
@@ -118,7 +119,7 @@ def main() -> None:
         held = write(Path(temporary), "validation", given.held, seed=2)
         model = ObjectDetection(
             num_classes=3, num_training_samples=given.pictures, base_network="resnet-50", use_pretrained_model=0,
-            epochs=given.epochs, mini_batch_size=8, optimizer="adam", learning_rate=0.0005,
+            epochs=given.epochs, mini_batch_size=4, optimizer="adam", learning_rate=0.001,
             lr_scheduler_step=str(max(1, given.epochs * 3 // 4)),
         )  # fmt: skip
         run = Printing()

@@ -1,6 +1,6 @@
 """What is where: shapes that differ from their ground in texture alone, found pixel by pixel.
 
-    python examples/semantic_segmentation_textures.py [--picture textures.png] [--scenes 192] [--epochs 10]
+    python examples/semantic_segmentation_textures.py [--picture textures.png] [--scenes 240] [--epochs 12]
 
 Scenes are drawn: on a striped ground lie discs of chequers, squares of dots and triangles of slanted stripes, all in
 the same random colours, so that only the pattern tells them apart. FCN on a ResNet-50 with random weights learns them
@@ -79,8 +79,8 @@ def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--scenes", type=int, default=192)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--scenes", type=int, default=240)
+    parser.add_argument("--epochs", type=int, default=12)
     given = parser.parse_args()
     model = SemanticSegmentation(
         num_classes=len(CLASSES), use_pretrained_model=False, base_size=SIDE, crop_size=SIDE, mini_batch_size=8,
@@ -110,7 +110,7 @@ def draw(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(9.6, 4.6), layout="constrained")
+    figure = plt.figure(figsize=(9.6, 5.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(4, 3))
     panels = left.subplots(3, 4)
     for row, (name, shown) in enumerate((("scene", scenes), ("true", masks), ("predicted", predicted))):
@@ -119,14 +119,14 @@ def draw(
             axes.set_xticks([])
             axes.set_yticks([])
         panels[row][0].set_ylabel(name)
-    upper, lower = right.subplots(2, 1)
+    upper, lower = right.subplots(2, 1, height_ratios=(2, 3))
     upper.plot(range(1, len(curve) + 1), curve, marker="o")
     upper.set(xlabel="epoch", ylabel="validation mIOU", ylim=(0, 1))
     share = counts / counts.sum(axis=1, keepdims=True)
     lower.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for at, value in np.ndenumerate(share):
         lower.text(at[1], at[0], f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
-    lower.set_xticks(range(len(CLASSES)), CLASSES)
+    lower.set_xticks(range(len(CLASSES)), CLASSES, rotation=25)
     lower.set_yticks(range(len(CLASSES)), CLASSES)
     lower.set(xlabel="taken for", ylabel="is")
     figure.savefig(path, dpi=110)

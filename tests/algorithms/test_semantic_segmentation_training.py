@@ -235,6 +235,10 @@ def test_two_devices_with_syncbn_learn_as_one(monkeypatch: pytest.MonkeyPatch) -
     for what in ("train loss", "validation mIOU"):
         assert found(two.lines, what) == pytest.approx(found(one.lines, what), rel=2e-2)
     assert (first.predict(HELD[0]) == second.predict(HELD[0])).mean() > 0.97
+    start = {name: tensor.numpy() for name, tensor in Segmenter(Tiny(), "fcn", 3).state_dict().items()}
+    for name, array in second.arrays().items():  # normalisation learns too
+        if name.startswith("backbone.") and not name.endswith("tracked"):
+            assert not np.array_equal(array, start[name]), name
 
 
 def test_two_devices_without_syncbn_have_statistics_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,4 +105,4 @@ def test_features_are_the_cpus() -> None:
         here = network.features(standardized(pixels))
         there = network.to("cuda").features(standardized(pixels.cuda()))
     for one, other in zip(here, there, strict=True):
-        torch.testing.assert_close(other.cpu(), one, rtol=2e-2, atol=2e-2)
+        assert (other.cpu() - one).norm() < 0.02 * one.norm()

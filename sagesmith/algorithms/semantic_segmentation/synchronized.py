@@ -85,11 +85,13 @@ def _wide(values: Tensor) -> Tensor:
 
 
 class SynchronizedNorm(nn.BatchNorm2d):
-    """In place of a BatchNorm2d, with its weights."""
+    """In place of a BatchNorm2d, whose own weights and statistics it has."""
 
     def __init__(self, replaced: nn.BatchNorm2d, meeting: Meeting) -> None:
         super().__init__(replaced.num_features, replaced.eps, replaced.momentum)
-        self.load_state_dict(replaced.state_dict())
+        self.weight, self.bias = replaced.weight, replaced.bias
+        self.running_mean, self.running_var = replaced.running_mean, replaced.running_var
+        self.num_batches_tracked = replaced.num_batches_tracked
         self.meeting = meeting
 
     def forward(self, x: Tensor) -> Tensor:
