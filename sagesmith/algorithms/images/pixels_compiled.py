@@ -1,4 +1,4 @@
-"""take, cut, warp, shift_colours, mix: pixels resampled and coloured in one go, in compiled code without the GIL."""
+"""take, cut, pick, warp, shift_colours, mix: pixels resampled and coloured, in compiled code without the GIL."""
 
 from __future__ import annotations
 
@@ -142,6 +142,18 @@ def cut(image: np.ndarray, channels: int, into: np.ndarray, left: int, top: int,
             for x in range(width):
                 for c in range(channels):
                     into[y, x, c] = source[x * channels + c]
+
+
+@compiled
+def pick(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, beyond: int, into: np.ndarray) -> None:
+    """into[y, x] = mask[rows[y], columns[x]], or `beyond` where there is no such pixel."""
+    for y in range(len(rows)):
+        if rows[y] < 0 or rows[y] >= mask.shape[0]:
+            into[y] = beyond
+            continue
+        for x in range(len(columns)):
+            inside = 0 <= columns[x] < mask.shape[1]
+            into[y, x] = mask[rows[y], columns[x]] if inside else beyond
 
 
 @partial(compiled, fastmath=FAST)

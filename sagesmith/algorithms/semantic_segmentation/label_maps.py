@@ -47,7 +47,7 @@ class LabelMap:
         scale = _whole(value)
         if scale is None or scale < 1:
             raise DataError(f"{name}: scale {value!r:.80} is not a whole number of 1 or more")
-        classes = np.arange(IGNORED) // scale
+        classes = np.arange(IGNORED) // min(scale, IGNORED)  # a larger scale, of whatever size, says no more
         self._table[:IGNORED] = np.where(classes < self.classes, classes, _UNKNOWN)
 
     def _take_map(self, entries: Any, name: str) -> None:
