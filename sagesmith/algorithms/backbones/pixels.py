@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,8 @@ def standardized(pictures: Tensor) -> Tensor:
     return ((pictures.float() - mean) / deviation).permute(0, 3, 1, 2)
 
 
+@functools.cache  # making them anew would hold a GPU up at every step
+@torch.inference_mode(False)
 def _constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of the range 0 to 255. Grey pictures have the mean of the three colours'."""
     constants = torch.tensor((MEAN, DEVIATION), device=device) * 255

@@ -97,13 +97,12 @@ def balancing(present: np.ndarray, pictures: int) -> Tensor:
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def images_of(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """(n, H, W, C) uint8 on the device."""
-    images = torch.from_numpy(pixels)
-    return images.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else images
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; a GPU goes on working meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def answers(network: Any, pixels: np.ndarray, device: torch.device) -> Tensor:
     """The logits of pictures (n, H, W, C) uint8: (n, classes)."""
-    logits: Tensor = network(standardized(images_of(pixels, device)))
+    logits: Tensor = network(standardized(moved(torch.from_numpy(pixels), device)))
     return logits

@@ -16,7 +16,7 @@ from torch import Tensor
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.backbones.pixels import standardized
 from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
-from sagesmith.algorithms.image_classification.network import COUNTED, Task, answers, images_of
+from sagesmith.algorithms.image_classification.network import COUNTED, Task, answers, moved
 from sagesmith.algorithms.image_classification.settings import WARM_UP, steps_of
 from sagesmith.algorithms.images.loader import Batch, Loader
 from sagesmith.algorithms.replicas import Precision
@@ -49,6 +49,8 @@ class Training:
     ) -> None:
         self._network, self._task, self._settings, self._team, self._run = network, task, settings, team, team.run
         self._train, self._validation, self._keep = train, validation, keep
+        if team.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # pictures of one shape: the fastest convolutions are sought once
         constants = {name: settings[name] for name in ("beta_1", "beta_2", "eps", "gamma")}
         decays = settings["optimizer"] in ("sgd", "nag")
         self._optimizer = nets.optimizer(
@@ -131,11 +133,11 @@ class Training:
     def _parts(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Pictures and classes for each device, at least two pictures where there are several devices."""
         devices = self._team.devices[: max(1, min(len(self._team.devices), len(batch) // 2))]
-        targets = self._task.targets(batch.targets)
-        parts = zip(
-            devices, np.array_split(batch.images, len(devices)), torch.tensor_split(targets, len(devices)), strict=True
-        )
-        return [(images_of(images, device), target.to(device)) for device, images, target in parts]
+        targets, images = self._task.targets(batch.targets), torch.from_numpy(batch.images)
+        cut = (torch.tensor_split(whole, len(devices)) for whole in (images, targets))
+        return [
+            (moved(image, device), moved(target, device)) for device, image, target in zip(devices, *cut, strict=True)
+        ]
 
     def _rate(self, epoch: int) -> float:
         settings = self._settings
@@ -192,7 +194,7 @@ class Training:
         self._network.eval()
         with torch.inference_mode(), self._precision():
             for batch in loader.epoch(0):
-                targets = self._task.targets(batch.targets).to(self._team.device)
+                targets = moved(self._task.targets(batch.targets), self._team.device)
                 logits = answers(self._network, batch.images, self._team.device)
                 counted.take([self._task.counted(logits, targets)], len(batch))
         measured, rows = counted.measured(self._settings["top_k"])
