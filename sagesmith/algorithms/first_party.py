@@ -43,6 +43,7 @@ class FirstParty(Algorithm):
 
     accepts: ClassVar[tuple[str, ...]] = REQUESTS
     returns: ClassVar[tuple[str, ...]] = ANSWERS
+    artifact: ClassVar[tuple[str, str]] = (ARRAYS, DOCUMENT)  # the files of arrays and of settings
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The model as named arrays of numbers."""
@@ -58,16 +59,17 @@ class FirstParty(Algorithm):
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ARRAYS).open("wb") as file:
+        numbers, document_name = self.artifact
+        with (folder / numbers).open("wb") as file:
             arrays: Any = self.arrays()
             np.savez(file, **arrays)
         document = {"algorithm": self.name, "version": VERSION}
         document |= {"hyperparameters": dict(self.settings), **self.facts()}
-        (folder / DOCUMENT).write_text(json.dumps(document, indent=1), "utf-8")
+        (folder / document_name).write_text(json.dumps(document, indent=1), "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        path = folder / DOCUMENT
+        numbers, path = folder / cls.artifact[0], folder / cls.artifact[1]
         try:
             document = json.loads(path.read_text("utf-8"))
             if (document["algorithm"], document["version"]) != (cls.name, VERSION):
@@ -77,9 +79,9 @@ class FirstParty(Algorithm):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} describes no {cls.name} model of version {VERSION}: {error}") from None
         try:
-            model.restore(read_arrays(folder / ARRAYS), document)
+            model.restore(read_arrays(numbers), document)
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{folder / ARRAYS} is no {cls.name} model: {error}") from None
+            raise ValueError(f"{numbers} is no {cls.name} model: {error}") from None
         return model
 
 
@@ -92,7 +94,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise ValueError(f"array {name!r} holds no numbers")
     return arrays
 

@@ -42,7 +42,7 @@ def command(
     except (RequestError, ValueError, OSError) as error:
         raise fail(f"{data}: {error}") from error
     sys.stdout.buffer.write(response.body)
-    if not response.body.endswith(b"\n"):
+    if response.content_type.startswith(("text/", "application/json")) and not response.body.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
 
 

@@ -34,9 +34,9 @@ _SUFFIXES = {
     ".jsonl": "application/jsonlines",
     ".rec": "application/x-recordio",
     ".manifest": "application/x-recordio",
-    ".jpg": "application/x-image",
-    ".jpeg": "application/x-image",
-    ".png": "application/x-image",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
 }
 
 

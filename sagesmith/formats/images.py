@@ -60,7 +60,7 @@ def _plain_jpeg(data: bytes | memoryview, at_least: int | None, grey: bool) -> n
     around it: small pictures take a fifth of the time.
     """
     try:
-        import simplejpeg  # type: ignore[import-not-found,unused-ignore]
+        import simplejpeg
     except ModuleNotFoundError:
         return None
     if _has_exif(data):
@@ -136,26 +136,39 @@ def jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
 
 
 def _encoded(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    _pillow().fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _pillow() -> Any:
+    """The module PIL.Image.
+
+    Raises:
+        ModuleNotFoundError: saying how to install it.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        message = "pictures need Pillow, which is not installed: pip install 'sagesmith[vision]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
+    return Image
 
 
 @contextmanager
 def _opened(data: bytes | memoryview, name: str) -> Iterator[Image]:
     """A picture of which the header is read. Whatever a decoder raises about its bytes becomes a DataError."""
-    from PIL import Image, UnidentifiedImageError
+    pillow = _pillow()
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=KINDS) as image:
+        with pillow.open(io.BytesIO(data), formats=KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height}")
+                raise pillow.DecompressionBombError(f"{image.width} x {image.height}")
             yield image
     except DataError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise DataError(f"{name}: has more than the {MAX_PIXELS} pixels that are allowed: {error}") from None
     except UnidentifiedImageError:
         raise DataError(f"{name}: is no picture: not one of {', '.join(KINDS)}, or its header is broken") from None
@@ -176,15 +189,13 @@ def _orientation(image: Image) -> int:
 
 def _upright(image: Image, at_least: int | None, grey: bool) -> Image:
     """The picture in RGB or grey, turned as its EXIF says."""
-    from PIL import Image as pillow
-
     orientation = _orientation(image)
-    if image.format == "JPEG" and at_least is not None:
+    if image.format == "JPEG" and (grey or at_least is not None):
         scale = _scale(*image.size, at_least)
         image.draft("L" if grey else image.mode, (image.width // scale, image.height // scale))
     image.info.pop("transparency", None)
     if image.mode.startswith("I"):
-        image = pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if orientation != 1:
-        image = image.transpose(pillow.Transpose[TURNS[orientation - 2]])
+        image = image.transpose(_pillow().Transpose[TURNS[orientation - 2]])
     return image.convert("L" if grey else "RGB")

@@ -6,7 +6,6 @@ their numbers are in docs/formats.md; the wire format is https://protobuf.dev/pr
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -238,10 +237,9 @@ def _encode_value(value: Value) -> bytes:
 
 
 def _encode_numbers(value: Value) -> bytes:
-    numbers = value.values.tolist()
     if value.kind == "int32":
-        return b"".join(map(varint, numbers))
-    return struct.pack(f"<{len(numbers)}{'f' if value.kind == 'float32' else 'd'}", *numbers)
+        return b"".join(map(varint, value.values.tolist()))
+    return np.asarray(value.values, "<f4" if value.kind == "float32" else "<f8").tobytes()
 
 
 def named(entries: Mapping[str, Value], what: str) -> Value | None:

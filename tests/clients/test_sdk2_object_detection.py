@@ -1,4 +1,4 @@
-"""Object Detection through real clients: the SDK's generic Estimator; boto3 with a manifest in a pipe and a transform."""
+"""Object Detection through real clients: the SDK's generic Estimator; boto3 with a piped manifest and a transform."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_estimator_trains_and_its_metrics_are_found(seen: dict[str, Any]) ->
 
 def test_the_endpoint_answers_in_both_forms(seen: dict[str, Any]) -> None:
     rows = seen["prediction"]["prediction"]
-    assert all(len(row) == 6 and 0 <= min(row[2:]) and max(row[2:]) <= 1 for row in rows)
+    assert all(len(row) == 6 and min(row[2:]) >= 0 and max(row[2:]) <= 1 for row in rows)
     assert seen["annotation"]["image_size"] == [{"width": 96, "height": 96, "depth": 3}]
     assert len(seen["annotation"]["annotations"]) == len(rows)
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_whatever_the_dockerfile_copies_is_there_and_not_ignored() -> None:
     for name in sources:
         assert (ROOT / name).exists(), name
         assert f"!{name}" in kept
+
+
+def test_extras_are_asked_of_pip_by_names_that_exist() -> None:
+    asked = re.search(r'constraints.txt ("[^"]+")$', DOCKERFILE, re.M)[1]  # type: ignore[index]
+    for extras, expected in (("", "."), ("neural,vision", ".[neural,vision]")):
+        said = subprocess.run(["sh", "-c", f"echo {asked}"], env={"EXTRAS": extras}, capture_output=True, check=True)
+        assert said.stdout.decode().strip() == expected
+    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"EXTRAS=(\w+)", DOCKERFILE)) == {"neural", "vision"} <= set(offered)
 
 
 @pytest.mark.parametrize("name", ["train", "serve"])

@@ -1,6 +1,7 @@
 """Decoding: every kind of picture becomes upright RGB, and what cannot be decoded is named."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +103,23 @@ def test_masks_give_indices():
 def test_masks_of_several_channels_are_refused(halves):
     with pytest.raises(DataError, match=r"^m\.png: a mask is a PNG of one channel.*RGB"):
         mask_of(png(halves), "m.png")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("at_least", [None, 9, 30])
+def test_pixels_are_the_same_without_simplejpeg(monkeypatch, grey, at_least):
+    pytest.importorskip("simplejpeg")
+    random = np.random.default_rng(0)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    given = [jpeg(random.integers(256, size=(61, 83, 3), dtype=np.uint8), quality) for quality in (30, 75, 98)]
+    given.append(jpeg(random.integers(256, size=(40, 40), dtype=np.uint8)))
+    given.append(
+        encoded(Image.fromarray(random.integers(256, size=(61, 83, 3), dtype=np.uint8)), "JPEG", exif=sideways)
+    )
+    given.append(encoded(Image.new("CMYK", (40, 50), (9, 80, 7, 0)), "JPEG"))
+    given.append(given[0][:300] + bytes(20) + given[0][320:])  # broken, but not beyond repair
+    found = [decoded(data, "a.jpg", at_least=at_least, grey=grey) for data in given]
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    for data, pixels in zip(given, found, strict=True):
+        assert (decoded(data, "a.jpg", at_least=at_least, grey=grey) == pixels).all()

@@ -49,6 +49,7 @@ class ImageClassification(Algorithm):
     name = "image-classification"
     images = ("image-classification",)
     role = "classifier"
+    takes_sparse = False
     channels = (
         _pictures("train", required=True), _pictures("validation"), _list("train_lst"), _list("validation_lst"),
         ChannelSpec("model", False, (), "application/x-sagemaker-model", modes=("File",)),

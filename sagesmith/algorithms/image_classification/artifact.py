@@ -105,8 +105,11 @@ def write_description(folder: Path, settings: Mapping[str, Any], names: list[Any
         "params": params_name(number),
     }
     (folder / SYMBOL).write_text(json.dumps(described | {"classes": names}, indent=1), "utf-8")
-    shapes = [{"name": "data", "shape": [1, *shape_of(settings["image_shape"])]}]
-    (folder / SHAPES).write_text(json.dumps(shapes), "utf-8")
+    (folder / SHAPES).write_text(json.dumps(_shapes(settings)), "utf-8")
+
+
+def _shapes(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": "data", "shape": [1, *shape_of(settings["image_shape"])]}]
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -122,7 +125,9 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ValueError(f"it is of {described['algorithm']!r}, version {described['version']!r}")
         if not PARAMS.fullmatch(described["params"]):
             raise ValueError(f"its weights are in {described['params']!r}")
-        shape_of(described["hyperparameters"]["image_shape"])
+        path = folder / SHAPES
+        if json.loads(path.read_text("utf-8")) != _shapes(described["hyperparameters"]):
+            raise ValueError(f"it says another shape than {SYMBOL}")
         return dict(described)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} describes no {NAME} model of version {VERSION}: {error}") from None

@@ -50,7 +50,7 @@ def taken(
         return
     colour = np.zeros(channels, np.uint8)
     colour[:] = fill
-    take(rows, channels, into, float(left), float(top), float(across), float(down), flip, colour)
+    take(rows, channels, into.reshape(height, -1), float(left), float(top), float(across), float(down), flip, colour)
 
 
 def _rows(image: np.ndarray, channels: int) -> np.ndarray:

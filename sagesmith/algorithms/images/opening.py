@@ -31,7 +31,7 @@ def recorded(channel: Channel) -> Pictures | PictureStream:
     """
     if channel.is_pipe:
         return streamed(channel)
-    files = channel.files()
+    files = [path for path in channel.files() if not path.name.startswith((".", "_"))]
     found = [path for path in files if path.suffix == ".rec"]
     beside = [path for path in files if path.suffix in MANIFESTS and path.parent in (channel.folder, _parent(channel))]
     if len(beside) == 1 and not found:

@@ -1,4 +1,4 @@
-"""take, cut, warp, shift_colours, mix: pixels resampled and coloured in one go, in compiled code without the GIL."""
+"""take, cut, pick, warp, shift_colours, mix: pixels resampled and coloured, in compiled code without the GIL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.lanes_compiled import LANES, load, spread, store
 from sagesmith.formats.compiled import compiled, inlined
 
 F = np.float32
@@ -45,53 +46,86 @@ def weigh(size: int, start: float, step: float, limit: int, places: np.ndarray, 
 
 
 @partial(compiled, fastmath=FAST)
+def add_rows(image: np.ndarray, row: int, weights: np.ndarray, begin: int, count: int, line: np.ndarray) -> None:
+    """line[j] = the weighted sum of the rows from `row` on at begin + j; an odd number of weights ends with a 0."""
+    for k in range(0, len(weights), 2):
+        one, two = weights[k], weights[k + 1]
+        first = image[row + k, begin : begin + count]
+        second = image[row + k + 1 if two != 0 else row + k, begin : begin + count]
+        if k == 0:
+            for j in range(count):
+                line[j] = one * F(first[j]) + two * F(second[j])
+        elif one != 0:
+            for j in range(count):
+                line[j] += one * F(first[j]) + two * F(second[j])
+
+
+@compiled
+def add_columns(
+    lines: np.ndarray, channels: int, places: np.ndarray, weights: np.ndarray, begin: int, flip: bool, out: np.ndarray
+) -> None:
+    """out[0, x * channels + c] = the weighted sum of the pixels of lines[0] from places[x] on.
+
+    Eight numbers are added and stored at a time, of which the first `channels` count: what follows them is written over
+    by the next pixel.
+    """
+    width, half = len(places), spread(F(0.5))
+    for target in range(width):
+        x = width - 1 - target if flip else target
+        if places[x] < 0:
+            continue
+        at, total = places[x] * channels - begin, half
+        for k in range(weights.shape[1]):
+            total = total + spread(weights[x, k]) * load(lines, 0, at + k * channels)
+        store(out, 0, target * channels, total)
+
+
+@compiled
+def round_all(numbers: np.ndarray, into: np.ndarray) -> None:
+    """Numbers from 0 to 255, a half added already, as bytes."""
+    for j in range(len(into)):
+        into[j] = np.uint8(np.int32(numbers[j]))
+
+
+@partial(compiled, fastmath=FAST)
 def take(
     image: np.ndarray, channels: int, into: np.ndarray, left: float, top: float, across: float, down: float,
     flip: bool, fill: np.ndarray,
 ) -> None:  # fmt: skip
     """Writes the window of `image` (H, W * channels) that begins at (left, top), `across` and `down` source pixels for
-    each pixel of `into` (h, w, channels)."""
-    height, width = into.shape[0], into.shape[1]
+    each pixel of `into` (h, w * channels)."""
+    height, width = into.shape[0], into.shape[1] // channels
     rows, columns = image.shape[0], image.shape[1] // channels
     taps_x, taps_y = int(np.ceil(max(1.0, across) * 2)) + 1, int(np.ceil(max(1.0, down) * 2)) + 1
     places_x, places_y = np.empty(width, np.int64), np.empty(height, np.int64)
-    weights_x, weights_y = np.empty((width, taps_x), np.float32), np.empty((height, taps_y), np.float32)
+    weights_x, weights_y = np.empty((width, taps_x), np.float32), np.empty((height, taps_y + taps_y % 2), np.float32)
     first, last = weigh(width, left, across, columns, places_x, weights_x)
     weigh(height, top, down, rows, places_y, weights_y)
     begin, count = first * channels, max(0, last + 1 - first) * channels
-    line = np.zeros(count + taps_x * channels, np.float32)
+    lines = np.zeros((1, count + taps_x * channels + LANES), np.float32)
+    out = np.zeros((1, width * channels + LANES), np.float32)
+    beyond_left, beyond_right = 0, 0  # pixels of the result, before it is flipped
+    while beyond_left < width and places_x[beyond_left] < 0:
+        beyond_left += 1
+    while beyond_left + beyond_right < width and places_x[width - 1 - beyond_right] < 0:
+        beyond_right += 1
+    if flip:
+        beyond_left, beyond_right = beyond_right, beyond_left
     for y in range(height):
-        if places_y[y] >= 0 and count > 0:
-            for j in range(count):
-                line[j] = 0
-            for k in range(taps_y):
-                weight = weights_y[y, k]
-                if weight != 0:
-                    source = image[places_y[y] + k, begin : begin + count]
-                    for j in range(count):
-                        line[j] += weight * F(source[j])
-        for x in range(width):
-            target = into[y, width - 1 - x if flip else x]
-            if places_y[y] < 0 or places_x[x] < 0:
+        if places_y[y] < 0 or count == 0:
+            for x in range(width):
                 for c in range(channels):
-                    target[c] = fill[c]
-                continue
-            at = places_x[x] * channels - begin
-            if channels == 3:
-                r, g, b = F(0.5), F(0.5), F(0.5)
-                for k in range(taps_x):
-                    weight = weights_x[x, k]
-                    r += weight * line[at]
-                    g += weight * line[at + 1]
-                    b += weight * line[at + 2]
-                    at += 3
-                target[0], target[1], target[2] = np.uint8(r), np.uint8(g), np.uint8(b)
-            else:
-                for c in range(channels):
-                    total = F(0.5)
-                    for k in range(taps_x):
-                        total += weights_x[x, k] * line[at + k * channels + c]
-                    target[c] = np.uint8(total)
+                    into[y, x * channels + c] = fill[c]
+            continue
+        add_rows(image, places_y[y], weights_y[y], begin, count, lines[0])
+        add_columns(lines, channels, places_x, weights_x, begin, flip, out)
+        round_all(out[0], into[y])
+        for x in range(beyond_left):
+            for c in range(channels):
+                into[y, x * channels + c] = fill[c]
+        for x in range(width - beyond_right, width):
+            for c in range(channels):
+                into[y, x * channels + c] = fill[c]
 
 
 @compiled
@@ -108,6 +142,18 @@ def cut(image: np.ndarray, channels: int, into: np.ndarray, left: int, top: int,
             for x in range(width):
                 for c in range(channels):
                     into[y, x, c] = source[x * channels + c]
+
+
+@compiled
+def pick(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, beyond: int, into: np.ndarray) -> None:
+    """into[y, x] = mask[rows[y], columns[x]], or `beyond` where there is no such pixel."""
+    for y in range(len(rows)):
+        if rows[y] < 0 or rows[y] >= mask.shape[0]:
+            into[y] = beyond
+            continue
+        for x in range(len(columns)):
+            inside = 0 <= columns[x] < mask.shape[1]
+            into[y, x] = mask[rows[y], columns[x]] if inside else beyond
 
 
 @partial(compiled, fastmath=FAST)

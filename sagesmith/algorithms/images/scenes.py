@@ -68,13 +68,11 @@ def _window(
 
 def nearest(mask: np.ndarray, window: Window, side: int, flip: bool) -> np.ndarray:
     """A window of a mask scaled to (side, side) by taking the nearest pixel; IGNORED beyond the mask."""
+    from sagesmith.algorithms.images.pixels_compiled import pick
+
     steps = (np.arange(side) + 0.5) / side
     rows = np.floor(window.top + steps * window.height).astype(np.int64)
     columns = np.floor(window.left + steps * window.width).astype(np.int64)
-    if flip:
-        columns = columns[::-1]
-    height, width = mask.shape
-    found = mask[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)[None, :]]
-    found[(rows < 0) | (rows >= height)] = IGNORED
-    found[:, (columns < 0) | (columns >= width)] = IGNORED
+    found = np.empty((side, side), np.uint8)
+    pick(np.require(mask, np.uint8, ("C", "W")), rows, columns[::-1].copy() if flip else columns, IGNORED, found)
     return found

@@ -31,8 +31,8 @@ class Ensemble:
         self.objective, num_class = describe(boosters[0])
         self.classes = num_class or (2 if self.objective.startswith("binary:") else 0)
         self.width = int(boosters[0].num_features())
-        for booster in self.boosters:
-            booster.set_param({"nthread": threads})
+        for booster in self.boosters:  # rows come from the host's memory: one trained on a GPU would copy each request
+            booster.set_param({"nthread": threads, "device": "cpu"})
         # The linear booster has no in-place prediction.
         self._in_place = '"name":"gblinear"' not in boosters[0].save_config().replace(" ", "")
         self._ranges = [_rounds(booster) for booster in self.boosters]

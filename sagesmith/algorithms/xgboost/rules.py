@@ -197,7 +197,7 @@ def announcements(settings: Mapping[str, Any], hosts: int) -> Iterator[str]:
         else:
             yield f"Hyperparameter sketch_eps has effect only with approx, not {settings['tree_method']}"
     if settings["predictor"] != "auto":
-        yield f"Hyperparameter predictor: {settings['predictor']} no longer exists; xgboost predicts where it trains"
+        yield f"Hyperparameter predictor: {settings['predictor']} no longer exists; the processor predicts"
     if settings["single_precision_histogram"]:
         yield "Hyperparameter single_precision_histogram no longer exists; histograms are in xgboost's own precision"
     if not settings["deterministic_histogram"]:

@@ -1,0 +1,395 @@
+"""Semantic Segmentation beside torchvision's fcn_resnet50 and deeplabv3_resnet50: same pictures, crops, batches, time.
+
+    python benchmarks/semantic_segmentation.py --data CAMVID [--device cuda] [--seconds 60] [--peer PYTHON]
+
+CAMVID holds train, trainannot, val and valannot (PNG, classes 0 to 10, 11: no label). Three parts (--parts):
+
+    step       seconds of a training step on a batch that is on the device, both losses, backwards, SGD
+    inference  seconds for the mask of one picture, from its pixels in memory to classes in memory
+    quality    mIOU and pixel accuracy on val after --seconds of training from random weights, pipeline included
+
+Contestants are processes of their own that take turns, so that only one works at a time. For `quality` ours trains
+whole epochs, as many as fit by the time of a few, with its own schedule; torchvision's then trains for exactly as many
+seconds, the same polynomial schedule laid over them. Both are judged by the same function on whole pictures.
+--peer: the interpreter that has torchvision (else this one). --tiny: crops of 64 and batches of 2, to try the script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES, VOID, IGNORED = 11, 11, 255
+DECAY, MOMENTUM, AUXILIARY, POWER = 1e-4, 0.9, 0.5, 0.9
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+# -- ours ------------------------------------------------------------------------------------------------------------
+class Ours:
+    """sagesmith's own training, as a job runs it."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        from sagesmith.algorithms.run import Run
+
+        self.given = given
+        self.run = Run(threads=given.threads)
+        self.run.gpus = 1 if given.device == "cuda" else 0
+
+    def estimator(self, epochs: int) -> Any:
+        from sagesmith.algorithms.semantic_segmentation import SemanticSegmentation
+
+        given = self.given
+        return SemanticSegmentation(
+            algorithm=given.network, num_classes=CLASSES, use_pretrained_model=False, base_size=given.base,
+            crop_size=given.crop, mini_batch_size=given.batch, learning_rate=given.rate, epochs=epochs, seed=given.seed,
+        )  # fmt: skip
+
+    def step(self) -> Callable[[], None]:
+        import torch
+
+        from sagesmith.algorithms.nets import Stepper, Team, every_device
+        from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
+        from sagesmith.algorithms.semantic_segmentation.training import optimizer_of
+
+        settings = {**self.estimator(1).settings}
+        team = Team(self.run, 0, every_device(self.run)[:1])
+        network = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).train()
+        stepper = Stepper(network, optimizer_of(settings, network), team)
+        images, labels = (part.to(team.device) for part in random_batch(self.given))
+
+        def once() -> None:
+            stepper.learn(lambda own, part: (own.loss(*part), len(part[0])), [(images, labels)])
+            if team.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return once
+
+    def inference(self) -> Callable[[], None]:
+        model = self.estimator(1)
+        model.validate()
+        from sagesmith.algorithms.nets import Team, every_device
+        from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
+
+        team = Team(self.run, 0, every_device(self.run)[:1])
+        model.network_ = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).eval()
+        image = random_batch(self.given, (360, 480))[0][0].numpy()
+        return lambda: model.mask_of(image)
+
+    def quality(self, seconds: float) -> dict[str, float]:
+        folder = self.given.data
+        self.timed(1)  # libraries, compiled code, the choice of convolutions
+        first = self.timed(1)[1]
+        further = max(1e-3, (self.timed(3)[1] - first) / 2)
+        model, took = self.timed(1 + max(0, int((seconds - first) / further)))
+        return measured(model.confusion(folder / "val", folder / "valannot", label_map())) | {"seconds": took}
+
+    def timed(self, epochs: int) -> tuple[Any, float]:
+        model, began = self.estimator(epochs), time.perf_counter()
+        model.fit(self.given.data / "train", self.given.data / "trainannot", label_map=label_map(), run=self.run)
+        return model, time.perf_counter() - began
+
+
+# -- torchvision's ---------------------------------------------------------------------------------------------------
+class Torchvision:
+    """The reference scripts' way: transforms v2 in a DataLoader, SGD, cross-entropy of both heads."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        import torch
+
+        self.given, self.device = given, torch.device(given.device)
+        torch.set_num_threads(given.threads)
+        torch.backends.cudnn.benchmark = True
+
+    def network(self) -> Any:
+        import torch
+        from torchvision_peer import torchvision
+
+        torch.manual_seed(self.given.seed)
+        name = {"fcn": "fcn_resnet50", "deeplab": "deeplabv3_resnet50"}[self.given.network]
+        make = getattr(torchvision.models.segmentation, name)
+        network = make(weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=True).to(self.device)
+        return network.to(memory_format=torch.channels_last) if self.given.layout == "channels_last" else network
+
+    def normalized(self, images: Any) -> Any:
+        """(B, 3, H, W) float32 of (B, H, W, 3) bytes."""
+        import torch
+
+        mean, deviation = (torch.tensor(one, device=images.device) for one in (MEAN, DEVIATION))
+        values = ((images.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+        return values if self.given.layout == "channels_last" else values.contiguous()
+
+    def optimizer(self, network: Any) -> Any:
+        import torch
+
+        return torch.optim.SGD(network.parameters(), self.given.rate, MOMENTUM, weight_decay=DECAY)
+
+    def learn(self, network: Any, optimizer: Any, images: Any, labels: Any) -> None:
+        from torch.nn.functional import cross_entropy
+
+        found = network(images)
+        loss = cross_entropy(found["out"], labels, ignore_index=IGNORED)
+        loss = loss + AUXILIARY * cross_entropy(found["aux"], labels, ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def step(self) -> Callable[[], None]:
+        import torch
+
+        network = self.network().train()
+        optimizer = self.optimizer(network)
+        images, labels = (part.to(self.device) for part in random_batch(self.given))
+        images, labels = self.normalized(images), labels.long()
+
+        def once() -> None:
+            self.learn(network, optimizer, images, labels)
+            if self.given.device == "cuda":
+                torch.cuda.synchronize()
+
+        return once
+
+    def inference(self) -> Callable[[], None]:
+        import torch
+
+        network = self.network().eval()
+        image = random_batch(self.given, (360, 480))[0][:1]
+
+        @torch.inference_mode()
+        def once() -> None:
+            network(self.normalized(image.to(self.device)))["out"].argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+        return once
+
+    def quality(self, seconds: float) -> dict[str, float]:
+        network = self.network().train()
+        optimizer, batches = self.optimizer(network), self.batches()
+        self.learn(network, optimizer, *self.on_device(next(batches)))  # libraries, the choice of convolutions
+        network = self.network().train()
+        optimizer = self.optimizer(network)
+        began, steps = time.perf_counter(), 0
+        while (share := (time.perf_counter() - began) / seconds) < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = self.given.rate * (1 - share) ** POWER
+            self.learn(network, optimizer, *self.on_device(next(batches)))
+            steps += 1
+        return measured(self.confusion(network)) | {"seconds": time.perf_counter() - began, "steps": steps}
+
+    def on_device(self, batch: Any) -> tuple[Any, Any]:
+        import torch
+
+        images, labels = (part.to(self.device, non_blocking=True) for part in batch)
+        if self.given.layout == "channels_last":
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
+
+    def batches(self) -> Iterator[Any]:
+        import torch
+
+        scenes = Scenes(self.given.data, self.given.base, self.given.crop)
+        loader = torch.utils.data.DataLoader(
+            scenes, self.given.batch, shuffle=True, num_workers=self.given.threads, drop_last=True,
+            persistent_workers=True, pin_memory=self.given.device == "cuda",
+        )  # fmt: skip
+        while True:
+            yield from loader
+
+    def confusion(self, network: Any) -> np.ndarray:
+        import torch
+
+        from sagesmith.algorithms.semantic_segmentation.metrics import confusion
+
+        network.eval()
+        counts = np.zeros((CLASSES, CLASSES), np.int64)
+        folder = self.given.data
+        with torch.inference_mode():
+            for path in sorted((folder / "val").iterdir()):
+                image, mask = opened(path, folder / "valannot" / path.name)
+                pixels = torch.from_numpy(np.array(image))[None].to(self.device)
+                found = network(self.normalized(pixels))["out"].argmax(dim=1)[0].cpu().numpy()
+                mask = np.array(mask)
+                counts += confusion(np.where(mask == VOID, IGNORED, mask), found, CLASSES)
+        return counts
+
+
+class Scenes:
+    """CamVid's training pictures through transforms v2: the longer side to base x U(0.5, 2), a crop, a flip."""
+
+    def __init__(self, folder: Path, base: int, crop: int) -> None:
+        self.files = [(path, folder / "trainannot" / path.name) for path in sorted((folder / "train").iterdir())]
+        self.base, self.crop = base, crop
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        import importlib
+
+        import torch
+        from torchvision_peer import torchvision
+
+        v2 = importlib.import_module("torchvision.transforms.v2")
+        image, mask = opened(*self.files[number])
+        scale = self.base * float(torch.empty(()).uniform_(0.5, 2.0)) / max(image.size)
+        sides = [max(1, round(side * scale)) for side in (image.size[1], image.size[0])]
+        given = torchvision.tv_tensors.Image(image), torchvision.tv_tensors.Mask(mask)
+        fill = {torchvision.tv_tensors.Image: 0, torchvision.tv_tensors.Mask: VOID}
+        steps = v2.Compose(
+            [v2.Resize(sides, antialias=True), v2.RandomCrop(self.crop, pad_if_needed=True, fill=fill),
+             v2.RandomHorizontalFlip(), v2.ToDtype({torchvision.tv_tensors.Image: torch.float32, "others": None}, True),
+             v2.Normalize(MEAN, DEVIATION)]
+        )  # fmt: skip
+        pixels, classes = steps(*given)
+        classes = classes[0] if classes.ndim == 3 else classes
+        return pixels.as_subclass(torch.Tensor), torch.where(classes == VOID, IGNORED, classes.long()).as_subclass(
+            torch.Tensor
+        )
+
+
+# -- what both use -----------------------------------------------------------------------------------------------------
+def opened(picture: Path, mask: Path) -> tuple[Any, Any]:
+    from PIL import Image
+
+    return Image.open(picture).convert("RGB"), Image.open(mask)
+
+
+def label_map() -> dict[str, Any]:
+    return {"map": {str(number): number for number in range(CLASSES)} | {str(IGNORED): VOID}}
+
+
+def random_batch(given: argparse.Namespace, size: tuple[int, int] | None = None) -> tuple[Any, Any]:
+    """Pictures (B, H, W, 3) and classes (B, H, W), bytes."""
+    import torch
+
+    torch.manual_seed(0)
+    height, width = size or (given.crop, given.crop)
+    images = torch.randint(256, (given.batch, height, width, 3), dtype=torch.uint8)
+    return images, torch.randint(CLASSES, (given.batch, height, width), dtype=torch.uint8)
+
+
+def measured(counts: np.ndarray) -> dict[str, float]:
+    from sagesmith.algorithms.semantic_segmentation.metrics import mean_iou, pixel_accuracy
+
+    return {"mIOU": mean_iou(counts), "pixel accuracy": pixel_accuracy(counts)}
+
+
+# -- turns -------------------------------------------------------------------------------------------------------------
+CONTESTANTS = {"ours": Ours, "torchvision": Torchvision, "torchvision channels_last": Torchvision}
+
+
+def contestant(given: argparse.Namespace) -> None:
+    """A contestant's process: a turn for each line of its input, a JSON value for each turn."""
+    given.layout = "channels_last" if given.contestant.endswith("channels_last") else ""
+    made = CONTESTANTS[given.contestant](given)
+    if given.part == "quality":
+        print("ready", flush=True)
+        for line in sys.stdin:
+            print(json.dumps(made.quality(float(line))), flush=True)
+        return
+    once = getattr(made, given.part)()
+    once()
+    once()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        once()
+        print(json.dumps(time.perf_counter() - began), flush=True)
+
+
+def started(name: str, part: str, given: argparse.Namespace) -> subprocess.Popen[str]:
+    interpreter = sys.executable if name == "ours" else given.peer
+    paths = [*given.path, str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(given.threads),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    command = [interpreter, __file__, "--contestant", name, "--part", part]
+    for option in ("data", "device", "network", "base", "crop", "batch", "threads", "rate", "seed"):
+        command += [f"--{option}", str(getattr(given, option))]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def asked(process: subprocess.Popen[str], line: str = "") -> Any:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def raced(part: str, given: argparse.Namespace) -> None:
+    """Turns of one call each; medians and ratios."""
+    names = given.only.split(",")
+    running = {name: started(name, part, given) for name in names}
+    for process in running.values():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "a contestant failed; its words are above"
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(given.rounds):
+        for name, process in running.items():
+            times[name].append(asked(process))
+    for process in running.values():
+        process.communicate()
+    ours = statistics.median(times[names[0]])
+    for name, seen in times.items():
+        middle = statistics.median(seen)
+        print(f"{part:10} {given.network:8} {name:26} {middle:9.4f} s, {middle / ours:5.2f} x {names[0]}", flush=True)
+
+
+def trained(given: argparse.Namespace) -> None:
+    """Ours for about --seconds, torchvision's for as long as it took."""
+    seconds = given.seconds
+    for name in given.only.split(","):
+        process = started(name, "quality", given)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "a contestant failed; its words are above"
+        seen = asked(process, str(seconds))
+        process.communicate()
+        if name == "ours":
+            seconds = seen["seconds"]
+        told = ", ".join(f"{key} {value:.4g}" for key, value in seen.items())
+        print(f"quality    {given.network:8} {name:26} {told}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--network", choices=("fcn", "deeplab"), default="fcn")
+    parser.add_argument("--parts", default="step,inference,quality")
+    parser.add_argument("--peer", default=sys.executable)
+    parser.add_argument("--path", action="append", default=[], help="put before PYTHONPATH")
+    parser.add_argument("--base", type=int, default=480)
+    parser.add_argument("--crop", type=int, default=240)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=0.02)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, by commas, ours first")
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.contestant:
+        contestant(given)
+        return
+    if given.tiny:
+        given.crop, given.batch = 64, 2
+    for part in given.parts.split(","):
+        trained(given) if part == "quality" else raced(part, given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The neural algorithms on a GPU: they train there, learn what they learn on the CPU, and answer on either."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sagesmith.algorithms import NTM, DeepAR, Object2Vec, Seq2Seq
+from sagesmith.algorithms.base import Algorithm
+from sagesmith.testing.check_algorithm import RecordingRun
+from tests.algorithms import deepar_series, ntm_documents, object2vec_pairs, seq2seq_sentences
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An algorithm, its small task, its answers as one array, and a number that is good from `enough` on."""
+
+    make: Callable[[], Algorithm]
+    data: tuple[Any, ...]
+    answers: Callable[[Any], np.ndarray]
+    quality: Callable[[Any], float]
+    enough: float
+
+
+SERIES = deepar_series.drawn()
+PAIRS, LABELS = object2vec_pairs.drawn(600)
+COUNTS, _ = ntm_documents.drawn(1500)
+SENTENCES = seq2seq_sentences.backwards(300)
+CASES = {
+    "deepar": Case(
+        lambda: DeepAR(**deepar_series.SETTINGS),
+        (SERIES,),
+        lambda model: model.forecast(deepar_series.shortened(SERIES, 12), num_samples=400).mean,
+        lambda model: model.score(SERIES),
+        -0.1,
+    ),
+    "ntm": Case(
+        lambda: NTM(num_topics=5, epochs=10, optimizer="adam", mini_batch_size=64),
+        (COUNTS,),
+        lambda model: model.predict(COUNTS[:20]),
+        lambda model: float(len({word for topic in model.topics(5) for word in topic})),
+        20.0,
+    ),
+    "object2vec": Case(
+        lambda: Object2Vec(**object2vec_pairs.SMALL | {"epochs": 15}),
+        (PAIRS, LABELS),
+        lambda model: model.predict_proba(PAIRS[:20]),
+        lambda model: model.score(PAIRS, LABELS),
+        0.85,
+    ),
+    "object2vec hcnn": Case(
+        lambda: Object2Vec(**object2vec_pairs.SMALL | {"epochs": 10, "enc0_network": "hcnn"}),
+        (PAIRS, LABELS),
+        lambda model: model.embed(in0=[pair[0] for pair in PAIRS[:20]]),
+        lambda model: model.score(PAIRS, LABELS),
+        0.7,
+    ),
+    "object2vec bilstm": Case(
+        lambda: Object2Vec(**object2vec_pairs.SMALL | {"epochs": 15, "enc0_network": "bilstm"}),
+        (PAIRS, LABELS),
+        lambda model: model.predict_proba(PAIRS[:20]),
+        lambda model: model.score(PAIRS, LABELS),
+        0.7,
+    ),
+    "object2vec row_sparse": Case(
+        lambda: Object2Vec(**object2vec_pairs.SMALL | {"epochs": 15, "token_embedding_storage_type": "row_sparse"}),
+        (PAIRS, LABELS),
+        lambda model: model.predict_proba(PAIRS[:20]),
+        lambda model: model.score(PAIRS, LABELS),
+        0.85,
+    ),
+} | {
+    f"seq2seq {encoder}": Case(
+        lambda encoder=encoder: Seq2Seq(  # type: ignore[misc]
+            **seq2seq_sentences.SMALL | {"encoder_type": encoder, "max_num_batches": 400}
+        ),
+        (*SENTENCES,),
+        lambda model: model.network_.encoder.embedding.weight.detach().cpu().numpy(),
+        lambda model: model.score(*SENTENCES),
+        0.2,
+    )
+    for encoder in ("rnn", "cnn")
+}
+
+
+def trained(case: Case, gpus: int) -> tuple[Any, RecordingRun]:
+    run = RecordingRun()
+    run.gpus = gpus
+    more = {"validation": case.data} if case.make().name == "seq2seq" else {}
+    return case.make().fit(*case.data, run=run, **more), run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_on_the_gpu_learns_as_on_the_cpu(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    model, run = trained(case, gpus=1)
+    assert torch.cuda.max_memory_allocated() > before, "nothing was on the GPU"
+    assert not any("cannot use them" in line for line in run.lines)
+    here, there = case.quality(model), case.quality(trained(case, gpus=0)[0])
+    assert min(here, there) >= case.enough, (here, there)
+
+
+ON_CPU = """
+import sys, numpy as np
+import tests.gpu.test_neural as gpu
+case = gpu.CASES[sys.argv[1]]
+model = type(case.make()).load(__import__("pathlib").Path(sys.argv[2]))
+assert not gpu.torch.cuda.is_available()
+np.save(sys.argv[3], case.answers(model))
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> None:
+    case, folder, file = CASES[name], tmp_path / "model", tmp_path / "answers.npy"
+    model, _ = trained(case, gpus=1)
+    model.save(folder)
+    loaded = type(model).load(folder)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", ON_CPU, name, str(folder), str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    elsewhere = np.load(file)
+    rough = 0.05 if name == "deepar" else 2e-3  # forecasts are means of other random paths
+    for answers in (case.answers(model), case.answers(loaded)):
+        assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
+
+
+@pytest.mark.parametrize("name", ["deepar", "ntm", "object2vec", "seq2seq rnn"])
+def test_a_stopped_run_goes_on_on_the_gpu(name: str, tmp_path: Path) -> None:
+    class Stopped(RecordingRun):
+        """A run that is asked to stop after a while."""
+
+        asked, after = 0, 10**9
+
+        @property
+        def stopping(self) -> bool:
+            self.asked += 1
+            return self.asked > self.after
+
+    case = CASES[name]
+    more = {"validation": case.data} if name.startswith("seq2seq") else {}
+    for after in (60, 10**9):
+        run = Stopped()
+        run.gpus, run.after, run.checkpoints = 1, after, tmp_path
+        model = case.make().fit(*case.data, run=run, **more)
+    assert any("heckpoint" in line or "esum" in line or "goes on" in line for line in run.lines), run.lines[:20]
+    assert case.quality(model) >= case.enough
