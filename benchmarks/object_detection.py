@@ -237,9 +237,9 @@ def step(given: argparse.Namespace) -> None:
     together = torch.from_numpy(padded(objects).astype(np.float32)).to(given.device)
 
     def ours_once() -> None:
-        logits, offsets = network(pixels)
         with torch.no_grad():
             wanted, owner = match(network.defaults, together[..., 1:], together[..., 0])
+        logits, offsets = network(pixels)
         chosen.zero_grad(set_to_none=True)
         loss_of(logits, offsets, wanted, owner, together[..., 1:], network.defaults).value.backward()
         chosen.step()

@@ -115,8 +115,8 @@ class Training:
         ]
 
     def _learn(self, network: Detector, part: Part) -> tuple[Tensor, int]:
+        wanted, owner = part.matched(network.defaults)  # first: its rounds ask the GPU whether another is needed
         logits, offsets = network(part.images)
-        wanted, owner = part.matched(network.defaults)
         loss = loss_of(logits, offsets, wanted, owner, part.boxes, network.defaults)
         part.sums = torch.stack([loss.classes.detach(), loss.offsets.detach(), loss.counted.float()])
         # The mean is over matched boxes. Asking for their number waits for the GPU: only where somebody shares it.
