@@ -71,7 +71,8 @@ class Training:
                 break  # part of an epoch is not judged
             self._judge(self._epoch)
             self._epoch += 1
-            run.progress(self._epoch, settings["epochs"], seen.speed)
+            run.progress(self._epoch, settings["epochs"], seen.pictures / max(1e-9, seen.seconds))
+            run.metrics("training", {"update.time": 1000 * seen.seconds}, epoch=self._epoch - 1)
             self._write()
         if self._patience.exhausted:
             run.log("Early stopping: no better validation-mAP for %d epochs", self._patience.bad)
@@ -100,7 +101,7 @@ class Training:
                     self._epoch, seen.batches, seen.pictures, seen.pictures / passed.total_seconds(), passed,
                 )  # fmt: skip
         self._stepper.share_statistics()
-        seen.stopped = self._team.stopping
+        seen.stopped, seen.seconds = self._team.stopping, time.monotonic() - seen.began
         self._tell(seen)
         return seen
 
@@ -114,8 +115,8 @@ class Training:
         ]
 
     def _learn(self, network: Detector, part: Part) -> tuple[Tensor, int]:
+        wanted, owner = part.matched(network.defaults)  # first: its rounds ask the GPU whether another is needed
         logits, offsets = network(part.images)
-        wanted, owner = part.matched(network.defaults)
         loss = loss_of(logits, offsets, wanted, owner, part.boxes, network.defaults)
         part.sums = torch.stack([loss.classes.detach(), loss.offsets.detach(), loss.counted.float()])
         # The mean is over matched boxes. Asking for their number waits for the GPU: only where somebody shares it.
@@ -208,7 +209,8 @@ class Seen:
     """What a pass has come to so far. Sums stay where they were made until somebody asks."""
 
     def __init__(self) -> None:
-        self.began, self.batches, self.pictures, self.stopped = time.monotonic(), 0, 0, False
+        self.batches, self.pictures, self.stopped = 0, 0, False
+        self.began, self.seconds = time.monotonic(), 0.0
         self._sums: dict[torch.device, Tensor] = {}
 
     def take(self, parts: Sequence[Part], pictures: int) -> None:
@@ -221,11 +223,6 @@ class Seen:
         """Of cross-entropy and smooth L1, and of the boxes that they are counted over."""
         found = [part.cpu().numpy() for part in self._sums.values()] or [np.zeros(3)]
         return [float(value) for value in np.sum(found, axis=0)]
-
-    @property
-    def speed(self) -> float:
-        """Pictures a second."""
-        return self.pictures / max(1e-9, time.monotonic() - self.began)
 
 
 class Patience:
