@@ -1,12 +1,13 @@
-"""DeepAR against GluonTS's and neuralforecast's, on public series, for the same seconds of training.
+"""DeepAR against GluonTS's and neuralforecast's, on public series, for the same processor time of training.
 
     python benchmarks/deepar.py --data FOLDER [--ett FOLDER] [--sets m4 exchange ett] [--seconds 30] [--seeds 3]
-        [--peers-python /path/to/python] [--contestants sagesmith gluonts neuralforecast]
+        [--threads 2] [--peers-python /path/to/python] [--contestants sagesmith gluonts neuralforecast]
 
 FOLDER (or SAGESMITH_DATA) holds Hourly-train.csv and Hourly-test.csv of the M4 competition, and exchange_rate.txt.gz;
 the one of --ett holds ETTh1.csv and ETTh2.csv. A set that is absent is skipped with a line. The peers run in an
 environment of their own with gluonts[torch] and neuralforecast. Contestants take turns, each in its own process;
-loading and compiling are not timed. Printed: training windows per second, forecasts per second (100 samples),
+loading and compiling are not timed. All seconds are of the processor, so that other work on the machine does not count.
+Printed: training windows per second, forecasts per second (100 samples),
 mean weighted quantile loss (levels 0.1 to 0.9) and MASE of the median, beside seasonal naive.
 """
 
@@ -42,9 +43,10 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--peers-python", default=os.environ.get("SAGESMITH_PEERS_PYTHON", sys.executable))
     given = parser.parse_args()
-    print(f"Python {platform.python_version()}, {len(os.sched_getaffinity(0))} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"Python {platform.python_version()}, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
     for name in given.sets:
         try:
             task = {"m4": m4, "exchange": exchange, "ett": ett}[name](given.ett if name == "ett" else given.data)
@@ -69,7 +71,9 @@ def compare(name: str, task: dict[str, Any], given: argparse.Namespace) -> None:
                 file.write_text(json.dumps(task | {"seconds": given.seconds, "seed": seed}))
                 python = sys.executable if who == "sagesmith" else given.peers_python
                 command = [python, str(RUNNERS / f"{who}_runner.py"), str(file), str(Path(folder, "out.npz"))]
-                done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment())
+                done = subprocess.run(
+                    command, capture_output=True, text=True, cwd=folder, env=environment(given.threads)
+                )
                 if done.returncode:
                     print(f"  {who}: failed: {done.stderr.strip().splitlines()[-1]}")
                     continue
@@ -82,8 +86,8 @@ def compare(name: str, task: dict[str, Any], given: argparse.Namespace) -> None:
         print(f"  {who}, median of {len(runs)}: { {key: statistics.median(r[key] for r in runs) for key in runs[0]} }")
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+def environment(threads: int) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
 
 
 def judged(quantiles: np.ndarray, truths: np.ndarray, known: list[np.ndarray], season: int) -> dict[str, float]:

@@ -6,7 +6,8 @@ FOLDER holds a folder for each class. Every contestant is a process of its own t
 --seconds long and starts an epoch. The same files, cores (--threads), batches and augmentation: the shorter side to
 --resize (0: not), a random --crop, a flip, with `crop_color` other colours too. Contestants ending in `float` give
 normalised float32 (n, 3, h, w), the others uint8. --peer: the interpreter that has torchvision (else this one).
-`decoding alone` is the limit: JPEG decoding by threads, and nothing else.
+`ours kept` is a later epoch of a set whose pixels stay in memory (512 MB by default); the others decode every file in
+every epoch. `decoding alone` is the limit: what one thread decodes from memory, times the threads.
 """
 
 from __future__ import annotations
@@ -23,27 +24,25 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("decoding alone", "ours", "ours float")
+OURS = ("decoding alone", "ours", "ours float", "ours kept")
 PEERS = ("torchvision v1 float", "torchvision v2", "torchvision v2 float")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JITTER = {"brightness": 50 / 255, "saturation": 50 / 255, "hue": 36 / 180}
 
 
 def decoding(given: argparse.Namespace) -> Callable[[], Iterator[int]]:
-    """Every file read and decoded at the scale that suffices, nothing kept."""
-    from concurrent.futures import ThreadPoolExecutor
-
+    """Files in memory, decoded one after another by one thread."""
     from sagesmith.algorithms.images.pictures import class_folders
 
     files, _ = class_folders(given.folder)
-    pool = ThreadPoolExecutor(given.threads)
+    pictures = [files.picture(i) for i in range(0, len(files), max(1, len(files) // 500))]
 
-    def some(start: int) -> int:
-        for i in range(start, min(start + 16, len(files))):
-            files.picture(i).pixels(at_least=given.resize or None)
-        return min(16, len(files) - start)
+    def epoch() -> Iterator[int]:
+        for picture in pictures:
+            picture.pixels(at_least=given.resize or None)
+            yield 1
 
-    return lambda: pool.map(some, range(0, len(files), 16))
+    return epoch
 
 
 def ours(given: argparse.Namespace, as_float: bool) -> Callable[[], Iterator[int]]:
@@ -59,7 +58,10 @@ def ours(given: argparse.Namespace, as_float: bool) -> Callable[[], Iterator[int
 
     pictures, _ = class_folders(given.folder)
     shape = (given.crop, given.crop, 3)
-    loader = Loader(pictures, transform, given.batch, shape, threads=given.threads, shuffle=True)
+    keep = {} if "kept" in given.contestant else {"keep": 0}
+    loader = Loader(pictures, transform, given.batch, shape, threads=given.threads, shuffle=True, **keep)
+    if keep == {}:
+        list(loader.epoch(0))
     if not as_float:
         return lambda: map(len, loader.epoch(0))
     import torch
@@ -113,7 +115,7 @@ def contestant(given: argparse.Namespace) -> None:
                 seen += count
                 if time.perf_counter() - began >= given.seconds:
                     break
-        print(seen / (time.perf_counter() - began), flush=True)
+        print(seen, time.perf_counter() - began, flush=True)
 
 
 def started(name: str, given: argparse.Namespace) -> subprocess.Popen[str]:
@@ -125,6 +127,14 @@ def started(name: str, given: argparse.Namespace) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    """What a contestant and its workers have used so far."""
+    import psutil
+
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    return sum(sum(one.cpu_times()[:2]) for one in family)
 
 
 def main() -> None:
@@ -152,25 +162,38 @@ def main() -> None:
         if process.stdout.readline() != "ready\n":
             raise SystemExit(f"{name} does not start; run it with --contestant {name!r} to see why")
     speeds: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     for number in range(given.rounds):
         for name, process in running.items():
             assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+            used = processor_seconds(process)
             process.stdin.write("go\n")
             process.stdin.flush()
-            speeds[name].append(float(process.stdout.readline()))
-            print(f"round {number + 1}, {name}: {speeds[name][-1]:.0f} pictures/s", flush=True)
+            seen, seconds = map(float, process.stdout.readline().split())
+            speeds[name].append(seen / seconds * (given.threads if name == OURS[0] else 1))
+            costs[name].append((processor_seconds(process) - used) / seen)
+            print(
+                f"round {number + 1}, {name}: {speeds[name][-1]:.0f} pictures/s, "
+                f"{1e6 * costs[name][-1]:.0f} us of processors each",
+                flush=True,
+            )
     for process in running.values():
         process.terminate()
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, median in medians.items():
         spread = f"{min(speeds[name]):.0f} to {max(speeds[name]):.0f}"
-        print(f"{name}: median {median:.0f} pictures/s ({spread})")
+        cost = 1e6 * statistics.median(costs[name])
+        print(f"{name}: median {median:.0f} pictures/s ({spread}), {cost:.0f} us of processors each")
     for mine, others in (("ours", PEERS[1:2]), ("ours float", PEERS[:1] + PEERS[2:])):
         others = tuple(other for other in others if other in medians)
         if mine in medians and others:
             best = max(medians[other] for other in others)
-            print(f"{mine}: {medians[mine] / best:.2f} times torchvision, "
-                  f"{medians[mine] / medians['decoding alone']:.2f} of decoding alone")  # fmt: skip
+            cost = min(statistics.median(costs[other]) for other in others) / statistics.median(costs[mine])
+            limit = medians[mine] / medians["decoding alone"]
+            print(
+                f"{mine}: {medians[mine] / best:.2f} times torchvision, {cost:.2f} times by processors' time, "
+                f"{limit:.2f} of decoding alone"
+            )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ training in a process of its own on the same counts; loading and compiling are n
 counts (gensim's lists, tomotopy's words) is not either. Perplexity is document completion on the test documents: half
 of each document's words (drawn once, the same for all) tells its mixture, the other half is predicted. Two columns:
 mixtures by the contestant's own inference, and by one EM for all from its alpha and beta. NPMI of the ten likeliest
-terms, counted in all documents. Every result is printed as it comes, and kept in FOLDER/results for the table at the
-end, so that a run may be split by --only.
+terms, counted in all documents, and in those of the test alone, by which nobody chose. Every result is printed as it
+comes, and kept in FOLDER/results for the table at the end, so that a run may be split by --only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 TERMS = 5000
 # name → (what trains, its amount of work)
 CONTESTANTS = {
-    "sagesmith": ("sagesmith", 200),
+    "sagesmith": ("sagesmith", 300),
     "sagesmith, 20 turns": ("sagesmith", 20),
     "sagesmith, spectral only": ("sagesmith", 0),
     "tomotopy, 200 iterations": ("tomotopy", 200),
@@ -78,15 +78,15 @@ def main() -> None:
     table(given.folder / "results", given.topics)
 
 
-def corpus(folder: Path) -> tuple[Any, Any, list[str]]:
-    """The counts, read from text once and then from FOLDER/counts."""
+def corpus(folder: Path, width: int = TERMS) -> tuple[Any, Any, list[str]]:
+    """The counts of `width` terms, read from text once and then from FOLDER/counts."""
     from scipy import sparse
 
     from benchmarks.topics import newsgroups
 
-    kept = folder / "counts"
+    kept = folder / ("counts" if width == TERMS else f"counts-{width}")
     if not kept.exists():
-        train, test, terms = newsgroups(folder, TERMS)
+        train, test, terms = newsgroups(folder, width)
         kept.mkdir()
         for part, counts in (("train", train), ("test", test)):
             sparse.save_npz(kept / f"{part}.npz", counts)
@@ -120,12 +120,14 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
         "own": perplexity(own, beta, halves[1]),
         "common": perplexity(folded_in(alpha, beta, halves[0]), beta, halves[1]),
         "npmi": npmi(beta, sparse.vstack([train, test])),
+        "npmi, test": npmi(beta, test),
         "diversity": diversity(beta),
     }
     (results / f"{name.replace(' ', '_')}-{given.topics}-{seed}.json").write_text(json.dumps(told))
     print(
         f"{name}, seed {seed}: {told['seconds']:.2f} s ({told['processor']:.1f} s of processors, {told['memory']:.0f} "
-        f"MB), perplexity {told['own']:.0f} own, {told['common']:.0f} common, NPMI {told['npmi']:.3f}, diversity "
+        f"MB), perplexity {told['own']:.0f} own, {told['common']:.0f} common, NPMI {told['npmi']:.3f} "
+        f"({told['npmi, test']:.3f} in test documents), diversity "
         f"{told['diversity']:.2f}",
         flush=True,
     )
@@ -133,14 +135,19 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
 
 def table(results: Path, topics: int) -> None:
     """Medians over seeds of all that is kept."""
-    print("\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | diversity |\n" + "|---" * 8 + "|")
+    print(
+        "\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | NPMI, test | diversity |\n"
+        + "|---" * 9
+        + "|"
+    )
     for name in CONTESTANTS:
         runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{topics}-*.json")]
         if runs:
             middle = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "name"}
             print(
                 f"| {name} | {middle['seconds']:.2f} | {middle['processor']:.1f} | {middle['memory']:.0f} | "
-                f"{middle['own']:.0f} | {middle['common']:.0f} | {middle['npmi']:.3f} | {middle['diversity']:.2f} |"
+                f"{middle['own']:.0f} | {middle['common']:.0f} | {middle['npmi']:.3f} | {middle['npmi, test']:.3f} | "
+                f"{middle['diversity']:.2f} |"
             )
 
 

@@ -139,20 +139,58 @@ class Open:
     def __init__(self, words: int) -> None:
         from onmt.decoders.decoder import InputFeedRNNDecoder
         from onmt.encoders.rnn_encoder import RNNEncoder
+        from onmt.models import NMTModel
         from onmt.modules import Embeddings
 
-        self.encoder = RNNEncoder("LSTM", True, 1, SIZE, 0.0, Embeddings(WIDTH, words, PAD))
-        self.decoder = InputFeedRNNDecoder(
-            "LSTM", True, 1, SIZE, attn_type="mlp", embeddings=Embeddings(WIDTH, words, PAD)
-        )
-        self.generator = nn.Sequential(nn.Linear(SIZE, words), nn.LogSoftmax(-1))
-        self.model = nn.ModuleList([self.encoder, self.decoder, self.generator])
+        encoder = RNNEncoder("LSTM", True, 1, SIZE, 0.0, Embeddings(WIDTH, words, PAD))
+        decoder = InputFeedRNNDecoder("LSTM", True, 1, SIZE, attn_type="mlp", embeddings=Embeddings(WIDTH, words, PAD))
+        self.model: Any = NMTModel(encoder, decoder)
+        self.model.generator = nn.Linear(SIZE, words)
+        self.words = words
 
     def loss(self, source: torch.Tensor, lengths: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        states, final, lengths = self.encoder(source[:, :, None], lengths)
-        self.decoder.init_state(source, states, final)
-        outputs, _ = self.decoder(shifted(labels)[:, :, None], states, src_len=lengths)
-        return F.nll_loss(self.generator(outputs).flatten(0, 1), labels.flatten(), ignore_index=PAD)
+        states, final, lengths = self.model.encoder(source[:, :, None], lengths)
+        self.model.decoder.init_state(source, states, final)
+        outputs, _ = self.model.decoder(shifted(labels)[:, :, None], states, src_len=lengths)
+        return F.cross_entropy(self.model.generator(outputs).flatten(0, 1), labels.flatten(), ignore_index=PAD)
+
+    def decode(self, source: torch.Tensor, lengths: torch.Tensor, beam: int, limit: int) -> list[list[int]]:
+        from onmt.translate import BeamSearch, GNMTGlobalScorer, Translator
+
+        words = self.words
+
+        class Words:
+            def lookup_token(self, token: str) -> int:
+                return {"<blank>": PAD, "<s>": BEGIN, "</s>": END}.get(token, UNKNOWN)
+
+            def __len__(self) -> int:
+                return words
+
+        scorer = GNMTGlobalScorer(1.0, 0.0, "avg", "none")
+        vocabularies = {"src": Words(), "tgt": Words(), "decoder_start_token": "<s>"}
+        translator = Translator(self.model, vocabularies, beam_size=beam, global_scorer=scorer)
+        strategy = BeamSearch(
+            beam,
+            len(source),
+            PAD,
+            BEGIN,
+            END,
+            UNKNOWN,
+            BEGIN,
+            1,
+            scorer,
+            limit,
+            limit,
+            False,
+            0,
+            set(),
+            None,
+            0.0,
+            False,
+        )
+        batch = {"src": source[:, :, None], "srclen": lengths}
+        made = translator._translate_batch_with_strategy(batch, strategy)
+        return [one[0].tolist() for one in made["predictions"]]
 
 
 def train(model: Any, weights: nn.Module, batches: list[Any], seconds: float) -> dict[str, float]:

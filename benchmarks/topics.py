@@ -1,7 +1,6 @@
 """Topics: a corpus as counts, and measures of topic models that no library under test works out itself.
 
-NPMI: Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, 2009, over whole documents, as Lau et
-al., Machine Reading Tea Leaves, EACL 2014. Diversity: Dieng et al., Topic Modeling in Embedding Spaces, TACL 8 (2020).
+NPMI: sagesmith/algorithms/lda/coherence.py. Diversity: Dieng et al., Topic Modeling in Embedding Spaces, TACL 8 (2020).
 Document completion: Wallach et al., Evaluation Methods for Topic Models, ICML 2009.
 """
 
@@ -9,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from itertools import combinations
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,25 +113,21 @@ def perplexity(mixtures: np.ndarray, beta: np.ndarray, asked: Any) -> float:
     return float(np.exp(-(asked.data @ np.log(np.maximum(chance, 1e-30))) / asked.data.sum()))
 
 
-def npmi(beta: np.ndarray, reference: Any, top: int = 10) -> float:
-    """Mean over topics of the mean NPMI of all pairs of its `top` likeliest terms, -1 to 1; higher: more coherent.
+def surprise(answer: Callable[[Any], np.ndarray], seen: Any, asked: Any, part: int = 1000) -> float:
+    """The perplexity of the words in `asked` (D, V), whose probabilities (n, V) `answer` tells from `seen`."""
+    total = 0.0
+    for at in range(0, asked.shape[0], part):
+        rows = asked[at : at + part].tocoo()
+        chances = answer(seen[at : at + part])[rows.row, rows.col]
+        total += float(rows.data @ np.log(np.maximum(chances, 1e-30)))
+    return float(np.exp(-total / asked.data.sum()))
 
-    Terms occur together where a document of `reference` (D, V) has both; a pair that never does counts -1.
-    """
-    there = (reference > 0).astype(np.float32).tocsc()
-    documents = there.shape[0]
-    values = []
-    for topic in beta:
-        chosen = there[:, np.argsort(-topic, kind="stable")[:top]]
-        together = (chosen.T @ chosen).toarray().astype(np.float64) / documents
-        pairs = [
-            np.log(together[i, j] / (together[i, i] * together[j, j])) / -np.log(together[i, j])
-            if together[i, j]
-            else -1.0
-            for i, j in combinations(range(top), 2)
-        ]
-        values.append(np.mean(pairs))
-    return float(np.mean(values))
+
+def npmi(beta: np.ndarray, reference: Any) -> float:
+    """The mean over topics of the NPMI of their ten likeliest terms in the documents `reference` (D, V)."""
+    from sagesmith.algorithms.lda import coherence
+
+    return float(coherence.npmi(beta, reference).mean())
 
 
 def diversity(beta: np.ndarray, top: int = 25) -> float:

@@ -51,7 +51,7 @@ def padded(lists: Sequence[Sequence[int]]) -> Tensor:
 
 
 def train(pairs: Sequence[Any], labels: Any, settings: dict[str, Any], threads: int) -> tuple[Network, float]:
-    """The network after all epochs, and the seconds they took."""
+    """The network after all epochs, and the processor seconds they took."""
     torch.set_num_threads(threads)
     torch.manual_seed(settings["seed"])
     classes = settings.get("num_classes", 0)
@@ -60,7 +60,7 @@ def train(pairs: Sequence[Any], labels: Any, settings: dict[str, Any], threads: 
     decay = settings["weight_decay"]
     optimizer = torch.optim.Adam(network.parameters(), settings["learning_rate"], weight_decay=decay)
     target = torch.tensor(labels, dtype=torch.int64 if classes else torch.float32)
-    started = time.monotonic()
+    started = time.process_time()
     for _ in range(settings["epochs"]):
         network.train()
         order = np.random.default_rng(settings["seed"]).permutation(len(pairs))
@@ -75,7 +75,7 @@ def train(pairs: Sequence[Any], labels: Any, settings: dict[str, Any], threads: 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return network, time.monotonic() - started
+    return network, time.process_time() - started
 
 
 def answers(network: Network, pairs: Sequence[Any]) -> np.ndarray:

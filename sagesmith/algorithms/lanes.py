@@ -18,8 +18,15 @@ LANES = 16 if WIDE else 8  # floats in a vector
 F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS, BITS = (ir.VectorType(kind, LANES) for kind in (F32, I32, ir.IntType(1)))
 EACH_LANE = ir.Constant(INTS, list(range(LANES)))
-ZEROS = ir.Constant(FLOATS, [0.0] * LANES)
-_ALIGNED = 4  # bytes: numpy promises no more than that of a float
+_ALIGNED, _LINE = 4, 64  # bytes: numpy promises no more than that of a float; of a cache line
+
+
+def constant(value: float, kind: Any = FLOATS) -> Any:
+    """A vector of the same constant in every lane."""
+    return ir.Constant(kind, [value] * kind.count)
+
+
+ZEROS = constant(0.0)
 
 
 def load(builder: Any, start: Any, index: Any, kind: Any = FLOATS) -> Any:
@@ -54,6 +61,30 @@ def fma(builder: Any, one: Any, other: Any, addend: Any) -> Any:
     """one * other + addend, rounded once."""
     width = "f32" if one.type.element == F32 else "f64"
     return call(builder, f"llvm.fma.v{one.type.count}{width}", one.type, [one, other, addend])
+
+
+def larger(builder: Any, one: Any, two: Any) -> Any:
+    """The larger of two floats in every lane; the second where the first is NaN."""
+    return builder.select(builder.fcmp_ordered(">", one, two), one, two)
+
+
+def total(builder: Any, vector: Any) -> Any:
+    """The sum of the lanes, a power of two, added in halves."""
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        nothing, kind = ir.Constant(vector.type, ir.Undefined), ir.VectorType(I32, count)
+        halves = [ir.Constant(kind, list(range(start, start + count))) for start in (0, count)]
+        vector = builder.fadd(*(builder.shuffle_vector(vector, nothing, half) for half in halves))
+    return builder.extract_element(vector, I32(0))
+
+
+def fetch(builder: Any, start: Any, size: Any, written: bool) -> None:
+    """Asks for `size` (int64) bytes from a pointer on, which will be read, or also written, shortly."""
+    first = builder.bitcast(start, ir.IntType(8).as_pointer())
+    with cgutils.for_range_slice(builder, I64(0), size, I64(_LINE)) as (at, _):
+        place = builder.gep(first, [at])
+        call(builder, "llvm.prefetch.p0i8", ir.VoidType(), [place, I32(int(written)), I32(3), I32(1)])
 
 
 def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:

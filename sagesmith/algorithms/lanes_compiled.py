@@ -1,16 +1,17 @@
-"""Lanes: eight float32 at once in compiled code, as one value that can be added, multiplied and stored.
+"""Lanes: eight or sixteen float32 at once in compiled code, as one value that can be added, multiplied and stored.
 
 LLVM turns loops of unknown length into vector code only from about 32 turns on, and a factorization machine of rank 8,
-or an LDA of 20 topics, has shorter ones. A `Lanes` is LLVM's `<8 x float>`: one register with AVX, two with SSE or
-NEON. No operation is fused or reordered, so that the same numbers come out on every processor.
+or an LDA of 20 topics, has shorter ones; and it leaves sums over an inner loop in memory, where they cost five times as
+much. A `Lanes` is LLVM's `<8 x float>` or `<16 x float>`: one register or two, whatever the processor has. No operation
+is reordered, and none but `fma` is fused, so that without it the same numbers come out on every processor.
 
 numba's cache looks only at the file of the function that it compiles: after a change here, touch the files that import
 this one, or clear their `__pycache__`, or old code runs on.
 
-    load(table, row, column) → Lanes        store(table, row, column, lanes)
-    spread(x) → Lanes of eight x            total(lanes) → their sum, float32
-    root(lanes), clipped(lanes, limit)      +, -, *, / between two Lanes
-    larger(lanes, lanes)
+    load(table, row, column) → eight        load16, spread16, nothing16: the same, of sixteen
+    spread(x) → eight x                     store(table, row, column, lanes)
+    total(lanes) → their sum, float32       fma(a, b, c) → a * b + c
+    root(lanes), clipped(lanes, limit)      larger(lanes, lanes); +, -, *, / between two Lanes
     soon(table, row): the row is asked for from memory, to be there when it is loaded
 """
 
@@ -22,53 +23,89 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from sagesmith.algorithms import lanes as words
+from sagesmith.algorithms.lanes import F32, I64
+
 LANES = 8
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INT, _WORD = ir.IntType(32), ir.IntType(64)
-_BYTES = ir.IntType(8).as_pointer()
-_FLOAT, _LINE = 4, 64  # bytes of a number and of a cache line
-_ALIGNMENT = 4  # bytes: NumPy promises no more than that of a float
+FLOAT = 4  # bytes
 
 
 class LanesType(types.Type):  # type: ignore[misc]
-    """The type of a `Lanes` in compiled code; it never leaves it."""
+    """The type of a `Lanes` of so many numbers in compiled code; it never leaves it."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
-
-
-lanes = LanesType()
+    def __init__(self, count: int) -> None:
+        super().__init__(name=f"Lanes{count}")
+        self.vector = ir.VectorType(F32, count)
 
 
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, kind.vector)
+
+
+lanes, lanes16 = LanesType(LANES), LanesType(2 * LANES)
+
+
+def _loading(kind: LanesType) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(_typing: Any, table: Any, row: Any, column: Any) -> Any:
+        """The numbers from `column` on in a row of a C-contiguous (n, m) float32 table; m is a multiple of theirs."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return words.load(builder, *_place(context, builder, signature.args[0], *arguments), kind.vector)
+
+        return kind(table, types.intp, types.intp), emit
+
+    return load
+
+
+def _spreading(kind: LanesType) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def spread(_typing: Any, number: Any) -> Any:
+        """The same float32 in every lane."""
+
+        def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            return words.spread(builder, arguments[0], kind.vector)
+
+        return kind(types.float32), emit
+
+    return spread
+
+
+load, load16 = _loading(lanes), _loading(lanes16)
+spread, spread16 = _spreading(lanes), _spreading(lanes16)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def load(_typing: Any, table: Any, row: Any, column: Any) -> Any:
-    """The eight numbers from `column` on in a row of a C-contiguous (n, m) float32 table; m is a multiple of 8."""
+def nothing16(_typing: Any) -> Any:
+    """Sixteen zeros."""
 
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_address(context, builder, signature.args[0], *arguments), align=_ALIGNMENT)
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return words.constant(0.0, lanes16.vector)
 
-    return lanes(table, types.intp, types.intp), emit
+    return lanes16(), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store(_typing: Any, table: Any, row: Any, column: Any, value: Any) -> Any:
-    """Puts eight numbers where `load` would find them."""
+    """Puts numbers where `load` would find them."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *place, numbers = arguments
-        builder.store(numbers, _address(context, builder, signature.args[0], *place), align=_ALIGNMENT)
+        words.store(builder, numbers, *_place(context, builder, signature.args[0], *place))
         return context.get_dummy_value()
 
-    return types.void(table, types.intp, types.intp, lanes), emit
+    return types.void(table, types.intp, types.intp, value), emit
+
+
+def _place(context: Any, builder: Any, kind: Any, table: Any, row: Any, column: Any) -> tuple[Any, Any]:
+    array = context.make_array(kind)(context, builder, table)
+    width = cgutils.unpack_tuple(builder, array.shape)[1]
+    return array.data, builder.add(builder.mul(row, width), column)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -77,61 +114,34 @@ def soon(_typing: Any, table: Any, row: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        width = cgutils.unpack_tuple(builder, array.shape)[1] if array.shape.type.count == 2 else ir.Constant(_WORD, 1)
-        first = builder.bitcast(builder.gep(array.data, [builder.mul(arguments[1], width)]), _BYTES)
-        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _INT, _INT, _INT])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        size = builder.mul(width, ir.Constant(width.type, _FLOAT))
-        with cgutils.for_range_slice(builder, ir.Constant(width.type, 0), size, ir.Constant(width.type, _LINE)) as (
-            at,
-            _,
-        ):
-            builder.call(fetch, [builder.gep(first, [at]), *(ir.Constant(_INT, flag) for flag in (1, 3, 1))])
+        width = cgutils.unpack_tuple(builder, array.shape)[1] if array.shape.type.count == 2 else I64(1)
+        first = builder.gep(array.data, [builder.mul(arguments[1], width)])
+        words.fetch(builder, first, builder.mul(width, I64(FLOAT)), written=True)
         return context.get_dummy_value()
 
     return types.void(table, types.intp), emit
 
 
-def _address(context: Any, builder: Any, kind: Any, table: Any, row: Any, column: Any) -> Any:
-    array = context.make_array(kind)(context, builder, table)
-    width = cgutils.unpack_tuple(builder, array.shape)[1]
-    first = builder.gep(array.data, [builder.add(builder.mul(row, width), column)])
-    return builder.bitcast(first, _VECTOR.as_pointer())
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def spread(_typing: Any, number: Any) -> Any:
-    """Eight times the same float32."""
-
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        one = builder.insert_element(_unknown(_VECTOR), arguments[0], ir.Constant(_INT, 0))
-        return builder.shuffle_vector(one, _unknown(_VECTOR), _places([0] * LANES))
-
-    return lanes(types.float32), emit
-
-
 @intrinsic  # type: ignore[untyped-decorator]
 def total(_typing: Any, value: Any) -> Any:
-    """The sum of the eight, added in halves."""
+    """The sum of all lanes, added in halves."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        vector, count = arguments[0], LANES
-        while count > 2:
-            count //= 2
-            halves = [_places(range(start, start + count)) for start in (0, count)]
-            vector = builder.fadd(*(builder.shuffle_vector(vector, _unknown(vector.type), half) for half in halves))
-        return builder.fadd(*(builder.extract_element(vector, ir.Constant(_INT, place)) for place in (0, 1)))
+        return words.total(builder, arguments[0])
 
-    return types.float32(lanes), emit
+    return types.float32(value), emit
 
 
-def _unknown(kind: Any) -> Any:
-    return ir.Constant(kind, ir.Undefined)
+@intrinsic  # type: ignore[untyped-decorator]
+def fma(_typing: Any, left: Any, right: Any, added: Any) -> Any:
+    """left * right + added, rounded once where the processor can in one operation."""
 
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right, added = arguments
+        product = builder.fmul(left, right, flags=("contract",))
+        return builder.fadd(product, added, flags=("contract",))
 
-def _places(places: Any) -> Any:
-    listed = list(places)
-    return ir.Constant(ir.VectorType(_INT, len(listed)), listed)
+    return left(left, left, left), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -139,10 +149,10 @@ def root(_typing: Any, value: Any) -> Any:
     """Square roots."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), arguments)
+        kind = arguments[0].type
+        return words.call(builder, f"llvm.sqrt.v{kind.count}f32", kind, arguments)
 
-    return lanes(lanes), emit
+    return value(value), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -155,24 +165,27 @@ def clipped(_typing: Any, value: Any, limit: Any) -> Any:
         numbers = builder.select(builder.fcmp_ordered(">", numbers, high), high, numbers)
         return builder.select(builder.fcmp_ordered("<", numbers, low), low, numbers)
 
-    return lanes(lanes, lanes), emit
+    return value(value, value), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def larger(_typing: Any, one: Any, two: Any) -> Any:
-    """The larger of two numbers, eight times; the second where the first is NaN."""
+    """The larger of two numbers in every lane; the second where the first is NaN."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+        return words.larger(builder, *arguments)
 
-    return lanes(lanes, lanes), emit
+    return one(one, one), emit
 
 
 def _define(symbol: Any, instruction: str) -> None:
     """Teaches the compiler an operator between two Lanes."""
 
-    class Typed(ConcreteTemplate):  # type: ignore[misc]
-        cases = [signature(lanes, lanes, lanes)]
+    class Typed(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, arguments: Any, _keywords: Any) -> Any:
+            if all(isinstance(one, LanesType) for one in arguments) and len(set(arguments)) == 1:
+                return signature(arguments[0], *arguments)
+            return None
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments)

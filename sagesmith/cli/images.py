@@ -64,6 +64,8 @@ def pack(
             given = packing.of_annotations(folder, annotations)
         else:
             given = packing.of_class_folders(folder)
+        for warning in given.warnings:
+            click.echo(f"Warning: {warning}", err=True)
         with Progress(console=Console(stderr=True, quiet=as_json)) as progress:
             task = progress.add_task("packing", total=len(given.lines))
             counts = packing.pack(given, output, plan, lambda done, total: progress.update(task, completed=done))

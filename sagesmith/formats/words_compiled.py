@@ -86,12 +86,12 @@ def zeros_below(_typing: Any, word: Any) -> Any:
 
 
 @inlined
-def address_of(text: np.ndarray) -> Any:
-    """Where an array of bytes begins; good for as long as the caller keeps the array.
+def address_of(array: np.ndarray) -> Any:
+    """Where a contiguous array begins; good for as long as the caller keeps the array.
 
     Loops run over addresses, since an array that is handed to another function has its references counted each time.
     """
-    return np.int64(text.ctypes.data)
+    return np.int64(array.ctypes.data)
 
 
 @inlined

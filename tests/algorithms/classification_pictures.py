@@ -55,6 +55,7 @@ def recorded(path: Path, count: int, seed: int = 0, side: int = 16, multi: bool 
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             given = several(image, label) if multi else np.array([label], np.float32)
             writer.write(ImageRecord(given, number, png(image)))
+    path.with_suffix(".idx").unlink()  # a pipe would give it as records
     return path
 
 

@@ -213,18 +213,18 @@ def test_dynamic_features_tell_of_the_future() -> None:
         feature = (random.random(160) < 0.3).astype(float)
         target = 10 + 8 * feature + 0.1 * random.normal(size=160)
         records.append({"start": "2024-01-01", "target": target.tolist(), "dynamic_feat": [(1000 * feature).tolist()]})
-    model = DeepAR(**{**SETTINGS, "epochs": 10}).fit(records)
+    model = DeepAR(**{**SETTINGS, "epochs": 3}).fit(records)
     plain = [{k: v for k, v in record.items() if k != "dynamic_feat"} for record in records]
-    without = DeepAR(**{**SETTINGS, "epochs": 10}).fit(plain)
+    without = DeepAR(**{**SETTINGS, "epochs": 3}).fit(plain)
     losses = [m.evaluate(r)["mean_wQuantileLoss"] for m, r in ((model, records), (without, plain))]
-    assert losses[0] < 0.75 * losses[1]
+    assert losses[0] < 0.2 * losses[1]
     with pytest.raises(DataError, match="expected 172: the length of 'target' and prediction_length 12 more"):
         model.predict(records)
     longer = [
         {**record, "dynamic_feat": [[*record["dynamic_feat"][0], *[1000.0] * 6, *[0.0] * 6]]} for record in records
     ]
     found = model.predict(longer)
-    assert (found[:, :6].mean(axis=1) - found[:, 6:].mean(axis=1)).min() > 2, "8 in the data, 0 if nothing was learnt"
+    assert (found[:, :6].mean(axis=1) - found[:, 6:].mean(axis=1)).min() > 5, "8 in the data, 0 if nothing was learnt"
 
 
 @pytest.mark.parametrize(

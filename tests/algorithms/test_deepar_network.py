@@ -166,7 +166,7 @@ def forecaster(name: str, theta: np.ndarray | None = None) -> tuple[Forecaster, 
     view = View.of(given, {"feature_centre": np.zeros(1), "feature_spread": np.ones(1), "scale": np.ones(1)})
     torch.manual_seed(0)
     workers = Workers(2)
-    network = Network(view.width, len(view.lags), [2], 4, 6, 3, LIKELIHOODS[name], 0.0, workers)
+    network = Network(view.width, view.straight, [2], 4, 6, 3, LIKELIHOODS[name], 0.0, workers)
     with torch.no_grad():
         network.linear.normal_(std=0.05)
         if theta is not None:

@@ -34,10 +34,9 @@ def test_the_pages_example_runs(tmp_path: Path) -> None:
 
 def test_the_benchmarks_measures_are_what_they_are_called() -> None:
     reference = sparse.csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1]], np.float32))
-    beta = np.array([[0.6, 0.4, 0.0]])
-    both, one, other = 0.5, 0.75, 0.5
-    assert topics.npmi(beta, reference, 2) == pytest.approx(np.log(both / one / other) / -np.log(both))
-    assert topics.npmi(np.array([[0.0, 0.6, 0.4]]), reference, 2) == -1
+    together = np.log(0.5 / 0.75 / 0.5) / -np.log(0.5)
+    alone = np.log(0.25 / 0.75 / 0.5) / -np.log(0.25)
+    assert topics.npmi(np.array([[0.6, 0.4, 0.0]]), reference) == pytest.approx((together + alone - 1) / 3)
     assert topics.diversity(np.array([[3, 2, 1], [3, 2, 0]]), 2) == 0.5
     mixtures = topics.folded_in(np.ones(2), np.array([[1.0, 0, 0], [0, 0.5, 0.5]]), reference)
     np.testing.assert_allclose(mixtures[0], [0.5, 0.5])

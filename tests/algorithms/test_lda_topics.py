@@ -13,6 +13,9 @@ from scipy.optimize import minimize
 
 from sagesmith.algorithms import LDA
 from sagesmith.algorithms.base import HyperparameterError
+from sagesmith.algorithms.lda.coherence import npmi
+from sagesmith.algorithms.lda.sampling import Sampler
+from sagesmith.algorithms.lda.spectral import Topics
 from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
 from sagesmith.testing.check_algorithm import RecordingRun
@@ -62,6 +65,54 @@ def test_refinement_that_does_not_help_is_dropped() -> None:
     kept = "the topics of the spectral method are kept" in said
     assert kept or "the refined topics are kept" in said
     assert np.array_equal(same.beta_, plain.beta_) == kept
+
+
+@pytest.fixture(scope="module")
+def bursts() -> tuple[np.ndarray, np.ndarray]:
+    """Topics (10, 300) and counts of 800 documents, each with topics of its own about these: moments lead astray."""
+    topics = np.random.default_rng(1).dirichlet(np.full(300, 0.05), 10)
+    random, rows = np.random.default_rng(0), []
+    for _ in range(800):
+        mixture = random.dirichlet(np.full(10, 0.2))
+        own = np.array([random.dirichlet(50 * topic + 1e-3) for topic in topics])
+        rows.append(random.multinomial(60, mixture @ own))
+    return topics, np.array(rows, np.float32)
+
+
+def test_it_begins_again_from_chance_where_the_moments_lead_astray(bursts: tuple[np.ndarray, np.ndarray]) -> None:
+    topics, counts = bursts
+    runs = [RecordingRun(), RecordingRun()]
+    runs[1].threads = 3
+    found, again = (LDA(num_topics=10, max_restarts=2).fit(counts, run=run) for run in runs)
+    assert any(line.endswith("it begins again from chance") for line in runs[0].lines)
+    assert any(line.startswith("Sampling: NPMI from ") for line in runs[0].lines)
+    plain = LDA(num_topics=10, max_restarts=2, refine_iterations=0).fit(counts)
+    assert apart(found.beta_, topics).mean() < 0.5 * apart(plain.beta_, topics).mean()
+    assert apart(found.beta_, topics).max() < 0.5, "a topic that is missed is 1.8 apart"
+    np.testing.assert_array_equal(found.beta_, again.beta_)
+
+
+@pytest.mark.parametrize("scale", [1, 0.3, 100], ids=["words", "fractions", "large"])
+def test_sampling_counts_every_word_once(scale: float) -> None:
+    topics = Topics(np.full(5, 0.2), bars()[:5] * 0.9 + 0.1 / 25)
+    counts = sparse.csr_matrix(drawn(bars()[:5], 300) * np.float32(scale))
+    sampler = Sampler(counts, topics, 0.01, np.random.default_rng(0))
+    sampler.begin(200)
+    words = sampler.mean(0, 200, 6, 3)
+    np.testing.assert_allclose(words.sum(axis=1), np.asarray(counts[:200].sum(axis=0))[0], rtol=1e-3)
+    np.testing.assert_allclose(
+        sampler.mixtures(200, 1).sum(axis=1), np.asarray(counts[:200].sum(axis=1))[:, 0], rtol=1e-3
+    )
+    assert apart(sampler.topics(words + sampler.mean(200, 300, 3, 3)).beta, bars()[:5]).max() < 0.1
+
+
+def test_coherence_is_npmi_of_the_likeliest_terms() -> None:
+    counts = sparse.csr_matrix(np.array([[1, 2, 0, 0], [3, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    together, never = np.array([[4, 3, 2, 1.0], [1, 0.5, 9, 8]])
+    assert npmi(together[None], counts, 2).tolist() == pytest.approx([1.0])
+    assert npmi(never[None], counts, 2).tolist() == [-1.0]
+    first = np.log(0.5 / 0.25) / -np.log(0.5)
+    assert npmi(together[None], counts, 3).tolist() == pytest.approx([(first - 2) / 3])
 
 
 def test_mixtures_are_at_the_maximum(corpus: np.ndarray, model: LDA) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from sagesmith.algorithms.images.annotations import from_label
 from sagesmith.algorithms.images.pictures import RecordPictures
 from sagesmith.cli import main
 from sagesmith.formats.image_lists import read_list
@@ -115,13 +114,17 @@ def test_annotations_become_labels(tmp_path: Path) -> None:
     ok(*command)
     picture = RecordPictures([tmp_path / "out" / "train" / "train.rec"]).picture(0)
     assert picture.label.tolist() == pytest.approx([2, 5, 1, 0.25, 0.2, 0.75, 0.6])
-    assert from_label(picture.label, 20, 10, "").boxes.tolist() == [[5, 2, 15, 6]]
     row = (tmp_path / "out" / "train.lst").read_text()
     assert row == "0\t2.000000\t5.000000\t1.000000\t0.250000\t0.200000\t0.750000\t0.600000\ta/1.jpg\n"
+    annotated(tmp_path, annotations=[{"class_id": 0, "left": 3, "top": 3, "width": 0, "height": 4}])
+    told = run(*command)
+    assert told.exit_code == 0, told.output
+    assert "Warning: in/a/1.jpg: a box of class 0 has no area and is left out" in told.output
+    assert RecordPictures([tmp_path / "out" / "train" / "train.rec"]).label(0).tolist() == [2, 5]
     annotated(tmp_path, image_size=[{"width": 10, "height": 20}])
-    assert "annotation of in/a/1.jpg: image_size (10, 20), but the picture has (20, 10) pixels" in refused(*command)
+    assert "in/a/1.jpg: its annotation is for 10 x 20 pixels, upright it has 20 x 10" in refused(*command)
     annotated(tmp_path, file="a/2.jpg")
-    assert "annotation of in/a/1.jpg: its file is 'a/2.jpg'" in refused(*command)
+    assert "in/a/1.jpg: its annotation is of the file 'a/2.jpg'" in refused(*command)
     (tmp_path / "boxes" / "a" / "2.json").write_text("{}")
     assert "boxes/a/2.json: has no picture of that name" in refused(*command)
     (tmp_path / "boxes" / "a" / "1.json").unlink()

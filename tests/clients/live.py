@@ -134,6 +134,15 @@ def run_flow(server: RunningServer, version: int, flow: str, folder: Path, secon
     return seen
 
 
+def serve(server: RunningServer, name: str) -> None:
+    """An endpoint of one instance in service for a model, all of one name, through boto3."""
+    sagemaker = server.client("sagemaker")
+    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 300})
+
+
 def transform_lines(server: RunningServer, name: str, source: str, out: str, content_type: str, accept: str) -> None:
     """A finished transform job of a model, both called `name`, over the lines of a prefix's objects, through boto3."""
     sagemaker = server.client("sagemaker")

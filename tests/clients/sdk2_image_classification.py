@@ -38,7 +38,6 @@ def main(folder: Path) -> dict[str, Any]:
     log = io.StringIO()
     with contextlib.redirect_stdout(log):
         estimator.fit(inputs, job_name="sdk2-image-classification", logs="All")
-    seen["log"] = log.getvalue()
     described = session.describe_training_job("sdk2-image-classification")
     seen["metrics"] = {metric["MetricName"]: metric["Value"] for metric in described["FinalMetricDataList"]}
     seen["image"] = image
@@ -56,6 +55,7 @@ def main(folder: Path) -> dict[str, Any]:
     again.set_hyperparameters(**settings | {"epochs": "1", "learning_rate": "0.001"})
     with contextlib.redirect_stdout(log):
         again.fit(inputs, job_name="sdk2-image-classification-on", logs="All")
+    seen["log"] = log.getvalue()
     described = session.describe_training_job("sdk2-image-classification-on")
     seen["again"] = {metric["MetricName"]: metric["Value"] for metric in described["FinalMetricDataList"]}
     return seen

@@ -38,7 +38,7 @@ def main(folder: Path) -> dict[str, Any]:
         base_network="resnet-50", use_pretrained_model=0, num_classes=2, mini_batch_size=2, epochs=1,
         learning_rate=0.001, lr_scheduler_step="3,6", lr_scheduler_factor=0.1, optimizer="sgd", momentum=0.9,
         weight_decay=0.0005, overlap_threshold=0.5, nms_threshold=0.45, image_shape=300, label_width=350,
-        num_training_samples=4,
+        num_training_samples=2,
     )  # fmt: skip
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

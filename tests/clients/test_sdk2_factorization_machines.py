@@ -13,7 +13,7 @@ from sagesmith.formats.batch import Batch
 from sagesmith.formats.recordio_writer import write_records
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.fm_reference import sparse_rows
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, serve
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +90,7 @@ def sparse_instances(rows: Any) -> list[dict[str, Any]]:
 
 def test_boto3_asks_an_endpoint_with_sparse_json(server: RunningServer, trained: str) -> None:
     sagemaker, runtime = server.client("sagemaker"), server.client("sagemaker-runtime")
-    variant = {"VariantName": "v", "ModelName": trained, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=trained, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=trained, EndpointConfigName=trained)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=trained, WaiterConfig=SOON)
+    serve(server, trained)
     body = json.dumps({"instances": sparse_instances(X[10:15])})
     answer = runtime.invoke_endpoint(EndpointName=trained, ContentType="application/json", Body=body)
     scores = [prediction["score"] for prediction in json.loads(answer["Body"].read())["predictions"]]

@@ -22,6 +22,7 @@ BUCKET = "image-classification-boto3"
 IMAGE = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
 SOON = {"Delay": 1, "MaxAttempts": 300}
 SETTINGS = {name: str(value) for name, value in SMALL.items()} | {"num_classes": "3", "num_training_samples": "192"}
+SETTINGS |= {"epochs": "6", "learning_rate": "0.02"}
 HELD = drawn(48, seed=1)
 
 

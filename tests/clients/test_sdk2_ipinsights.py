@@ -12,7 +12,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.ipinsights_pairs import csv, drawn
-from tests.clients.live import ROLE, run_flow, transform_lines
+from tests.clients.live import ROLE, run_flow, serve, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -102,10 +102,7 @@ def test_boto3_trains_serves_and_transforms(server: RunningServer) -> None:
 def served(server: RunningServer, lines: str) -> list[float]:
     """What an endpoint answers to JSON Lines."""
     sagemaker, name = server.client("sagemaker"), "boto3-ipinsights"
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=SOON)
+    serve(server, name)
     request = {"EndpointName": name, "ContentType": "application/jsonlines", "Body": lines.encode()}
     answer = server.client("sagemaker-runtime").invoke_endpoint(**request, Accept="application/json")
     sagemaker.delete_endpoint(EndpointName=name)

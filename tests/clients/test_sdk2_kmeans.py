@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, serve
 
 pytestmark = pytest.mark.slow
 
@@ -100,10 +100,7 @@ def model(server: RunningServer) -> str:
 
 def test_an_endpoint_answers_csv_with_json_and_csv(server: RunningServer, model: str) -> None:
     sagemaker, runtime = server.client("sagemaker"), server.client("sagemaker-runtime")
-    variant = {"VariantName": "v", "ModelName": model, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=model, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=model, EndpointConfigName=model)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=model, WaiterConfig=SOON)
+    serve(server, model)
     request = {"EndpointName": model, "ContentType": "text/csv", "Body": b"0,0\n21,0\n"}
     answer = json.loads(runtime.invoke_endpoint(**request, Accept="application/json")["Body"].read())
     first, second = answer["predictions"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, serve
 
 pytestmark = pytest.mark.slow
 
@@ -66,10 +66,7 @@ def test_boto3_with_csv_json_lines_and_a_transform(server: RunningServer) -> Non
         assert sorted(archive.getnames()) == ["model_algo-1", "model_algo-1.json", "model_algo-1.labels"]
     container = {"Image": IMAGE, "ModelDataUrl": uri}
     sagemaker.create_model(ModelName="knn-boto3", PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    variant = {"VariantName": "v", "ModelName": "knn-boto3", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName="knn-boto3", ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName="knn-boto3", EndpointConfigName="knn-boto3")
-    wait(server, "endpoint_in_service", EndpointName="knn-boto3")
+    serve(server, "knn-boto3")
     answer = server.client("sagemaker-runtime").invoke_endpoint(
         EndpointName="knn-boto3",
         ContentType="application/jsonlines",

@@ -14,7 +14,7 @@ from sagesmith.formats.batch import Batch
 from sagesmith.formats.recordio_writer import write_records
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.lda_corpus import bars, drawn
-from tests.clients.live import ROLE, run_flow, transform_lines
+from tests.clients.live import ROLE, run_flow, serve, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -77,12 +77,7 @@ def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer) -
     s3.put_object(Bucket=BUCKET, Key="rows/a.csv", Body=csv(COUNTS).encode())
     container = {"Image": IMAGE, "ModelDataUrl": train(server)}
     sagemaker.create_model(ModelName="boto3-ntm", PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    variant = {
-        "VariantName": "v", "ModelName": "boto3-ntm", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1
-    }  # fmt: skip
-    sagemaker.create_endpoint_config(EndpointConfigName="boto3-ntm", ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName="boto3-ntm", EndpointConfigName="boto3-ntm")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="boto3-ntm", WaiterConfig=SOON)
+    serve(server, "boto3-ntm")
     thin = {"keys": [0, 3], "shape": [25], "values": [4, 2]}
     answer = server.client("sagemaker-runtime").invoke_endpoint(
         EndpointName="boto3-ntm",

@@ -11,7 +11,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.object2vec_pairs import SMALL, drawn, jsonlines
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, serve
 
 pytestmark = pytest.mark.slow
 
@@ -97,10 +97,7 @@ def test_boto3_trains_serves_and_transforms(server: RunningServer) -> None:
 def served(server: RunningServer, name: str, lines: str) -> list[list[float]]:
     """What an endpoint answers to JSON Lines."""
     sagemaker = server.client("sagemaker")
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=SOON)
+    serve(server, name)
     request = {"EndpointName": name, "ContentType": "application/jsonlines", "Body": lines.encode()}
     answer = server.client("sagemaker-runtime").invoke_endpoint(**request, Accept="application/jsonlines")
     sagemaker.delete_endpoint(EndpointName=name)

@@ -22,11 +22,11 @@ SOON = {"Delay": 1, "MaxAttempts": 600}
 
 @pytest.fixture(scope="module")
 def seen(server: RunningServer, folder: Path) -> dict[str, Any]:
-    write_records(folder / "od-train.rec", *drawn(4))
-    held = drawn(2, seed=1)
+    write_records(folder / "od-train.rec", *drawn(2))
+    held = drawn(1, seed=1)
     write_records(folder / "od-validation.rec", *held)
     (folder / "od-picture.jpg").write_bytes(jpeg(held[0][0]))
-    return run_flow(server, 2, "sdk2_object_detection", folder)
+    return run_flow(server, 2, "sdk2_object_detection", folder, seconds=280)
 
 
 def test_the_estimator_trains_and_its_metrics_are_found(seen: dict[str, Any]) -> None:

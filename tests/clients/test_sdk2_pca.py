@@ -12,7 +12,7 @@ import pytest
 
 from sagesmith.algorithms import PCA
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow, transform_lines
+from tests.clients.live import ROLE, run_flow, serve, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -107,12 +107,7 @@ def test_boto3_trains_from_a_pipe_serves_and_transforms(server: RunningServer, e
     s3.put_object(Bucket=BUCKET, Key="rows/a.csv", Body=csv(ROWS).encode())
     container = {"Image": IMAGE, "ModelDataUrl": train(server, "boto3-pca")}
     sagemaker.create_model(ModelName="boto3-pca", PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    variant = {
-        "VariantName": "v", "ModelName": "boto3-pca", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1
-    }  # fmt: skip
-    sagemaker.create_endpoint_config(EndpointConfigName="boto3-pca", ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName="boto3-pca", EndpointConfigName="boto3-pca")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="boto3-pca", WaiterConfig=SOON)
+    serve(server, "boto3-pca")
     body = "".join(json.dumps({"features": row}) + "\n" for row in ROWS[:3].tolist())
     answer = server.client("sagemaker-runtime").invoke_endpoint(
         EndpointName="boto3-pca", ContentType="application/jsonlines", Accept="application/json", Body=body.encode()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sagesmith.testing.server import RunningServer
-from tests.clients.live import ROLE, run_flow
+from tests.clients.live import ROLE, run_flow, serve
 
 pytestmark = pytest.mark.slow
 
@@ -74,10 +74,7 @@ def model(server: RunningServer) -> str:
 
 def test_an_endpoint_answers_csv_and_json(server: RunningServer, model: str) -> None:
     sagemaker = server.client("sagemaker")
-    variant = {"VariantName": "v", "ModelName": model, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=model, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=model, EndpointConfigName=model)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=model, WaiterConfig=SOON)
+    serve(server, model)
 
     def ask(body: bytes, kind: str, accept: str) -> str:
         runtime = server.client("sagemaker-runtime")

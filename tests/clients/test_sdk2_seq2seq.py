@@ -13,7 +13,7 @@ import pytest
 
 from sagesmith.testing.server import RunningServer
 from tests.algorithms.seq2seq_sentences import SMALL, backwards, recordio, vocabularies, vocabulary_json
-from tests.clients.live import ROLE, run_flow, transform_lines
+from tests.clients.live import ROLE, run_flow, serve, transform_lines
 
 pytestmark = pytest.mark.slow
 
@@ -105,10 +105,7 @@ def test_boto3_trains_serves_and_transforms(server: RunningServer) -> None:
 def served(server: RunningServer) -> list[str]:
     """What an endpoint answers to JSON."""
     sagemaker, name = server.client("sagemaker"), "boto3-seq2seq"
-    variant = {"VariantName": "v", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=SOON)
+    serve(server, name)
     body = json.dumps({"instances": [{"data": text} for text in HELD[0]]}).encode()
     answer = server.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=name, ContentType="application/json", Body=body

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sagesmith.algorithms.images.annotations import from_json, from_label
+from sagesmith.algorithms.images.pictures import Picture
+from sagesmith.algorithms.object_detection.annotations import Invalid, objects_of
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.image_lists import Listed, read_list, write_list
 from sagesmith.formats.image_records import ImageRecord, framed, packed, payloads, record_at, records, scan
@@ -30,7 +31,7 @@ def attempt(read: Callable[[], Any], name: str) -> Any:
     said = name
     try:
         return read()
-    except DataError as error:
+    except (DataError, Invalid) as error:
         said = str(error)
     assert said.startswith(name)
     return None
@@ -127,13 +128,16 @@ BOXES = st.fixed_dictionaries(
 @settings(max_examples=100, deadline=None)
 @given(JSON | BOXES)
 def test_any_json_is_an_annotation_or_refused(content: object) -> None:
-    attempt(lambda: from_json(json.dumps(content).encode(), "1.json"), "1.json")
+    picture = Picture("1.jpg", np.zeros((9, 9, 3), np.uint8), json.dumps(content).encode())
+    attempt(lambda: objects_of(picture, 10, 100), "1.jpg")
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.floats(width=32) | st.integers(-2, 7).map(float), max_size=14))
 def test_any_label_is_boxes_or_refused(label: list[float]) -> None:
-    found = attempt(lambda: from_label(np.float32(label), 100, 50, "record 1"), "record 1")
+    picture = Picture("record 1", b"", np.float32(label))
+    found = attempt(lambda: objects_of(picture, 10, 100), "record 1")
     if found is not None:
-        assert (found.boxes[:, :2] < found.boxes[:, 2:]).all()
-        assert found.boxes.min(initial=0) >= 0
+        rows, _ = found
+        assert (rows[:, 1:3] < rows[:, 3:]).all()
+        assert ((rows[:, 1:] >= 0) & (rows[:, 1:] <= 1)).all()

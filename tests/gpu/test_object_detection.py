@@ -82,7 +82,7 @@ def _step(
         wanted, owner = match(network.defaults, together[..., 1:], together[..., 0])
     loss = loss_of(logits, offsets, wanted, owner, together[..., 1:], network.defaults).value
     loss.backward()
-    return loss.item(), [head.weight.grad.cpu() for head in network.heads]  # type: ignore[union-attr]
+    return loss.item(), [head.weight.grad.cpu().clone() for head in network.heads]  # type: ignore[union-attr]
 
 
 def test_matching_on_the_gpu_is_that_of_the_cpu() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.blazingtext.lanes_compiled import BLOCK, fma, load, nothing, soon, spread, store, total
+from sagesmith.algorithms.blazingtext.lanes_compiled import BLOCK, load, soon, store
+from sagesmith.algorithms.lanes_compiled import fma, nothing16, spread16, total
 from sagesmith.formats.compiled import inlined
 
 AHEAD = 8  # rows that are asked for before they are needed
@@ -20,7 +21,7 @@ AHEAD = 8  # rows that are asked for before they are needed
 def cleared(to: int, blocks: int) -> None:
     """Sets a row to 0."""
     for at in range(0, blocks * BLOCK, BLOCK):
-        store(to + at, nothing())
+        store(to + at, nothing16())
 
 
 @inlined
@@ -33,7 +34,7 @@ def copied(to: int, source: int, blocks: int) -> None:
 @inlined
 def added(to: int, source: int, factor: Any, blocks: int) -> None:
     """Adds factor times a row to another."""
-    times = spread(np.float32(factor))
+    times = spread16(np.float32(factor))
     for at in range(0, blocks * BLOCK, BLOCK):
         store(to + at, fma(times, load(source + at), load(to + at)))
 
@@ -41,9 +42,9 @@ def added(to: int, source: int, factor: Any, blocks: int) -> None:
 @inlined
 def scaled(to: int, factor: Any, blocks: int) -> None:
     """Multiplies a row by a number."""
-    times = spread(np.float32(factor))
+    times = spread16(np.float32(factor))
     for at in range(0, blocks * BLOCK, BLOCK):
-        store(to + at, fma(times, load(to + at), nothing()))
+        store(to + at, fma(times, load(to + at), nothing16()))
 
 
 @inlined
@@ -59,7 +60,7 @@ def summed(to: int, table: int, rows: np.ndarray, begin: int, end: int, blocks: 
             soon(table + size * rows[k + AHEAD], size)
             soon(table + size * rows[k + AHEAD + 1], size)
         p0, p1 = table + size * rows[k], table + size * rows[k + 1]
-        one = spread(np.float32(1))
+        one = spread16(np.float32(1))
         for at in range(0, size, BLOCK):
             store(to + at, fma(one, load(p1 + at), fma(one, load(p0 + at), load(to + at))))
         k += 2
@@ -83,7 +84,7 @@ def products(x: int, places: np.ndarray, first: int, count: int, blocks: int, sc
     while count - k >= 6:
         p0, p1, p2 = places[first + k], places[first + k + 1], places[first + k + 2]
         p3, p4, p5 = places[first + k + 3], places[first + k + 4], places[first + k + 5]
-        s0 = s1 = s2 = s3 = s4 = s5 = nothing()
+        s0 = s1 = s2 = s3 = s4 = s5 = nothing16()
         for at in range(0, size, BLOCK):
             v = load(x + at)
             s0, s1, s2 = fma(v, load(p0 + at), s0), fma(v, load(p1 + at), s1), fma(v, load(p2 + at), s2)
@@ -93,7 +94,7 @@ def products(x: int, places: np.ndarray, first: int, count: int, blocks: int, sc
         k += 6
     while count - k >= 2:
         p0, p1 = places[first + k], places[first + k + 1]
-        s0 = s1 = nothing()
+        s0 = s1 = nothing16()
         for at in range(0, size, BLOCK):
             v = load(x + at)
             s0, s1 = fma(v, load(p0 + at), s0), fma(v, load(p1 + at), s1)
@@ -101,7 +102,7 @@ def products(x: int, places: np.ndarray, first: int, count: int, blocks: int, sc
         k += 2
     if k < count:
         p0 = places[first + k]
-        s0 = nothing()
+        s0 = nothing16()
         for at in range(0, size, BLOCK):
             s0 = fma(load(x + at), load(p0 + at), s0)
         scores[k] = total(s0)
@@ -115,10 +116,10 @@ def learnt(x: int, e: int, places: np.ndarray, first: int, count: int, blocks: i
     while count - k >= 6:
         p0, p1, p2 = places[first + k], places[first + k + 1], places[first + k + 2]
         p3, p4, p5 = places[first + k + 3], places[first + k + 4], places[first + k + 5]
-        g0, g1, g2 = spread(steps[k]), spread(steps[k + 1]), spread(steps[k + 2])
-        g3, g4, g5 = spread(steps[k + 3]), spread(steps[k + 4]), spread(steps[k + 5])
+        g0, g1, g2 = spread16(steps[k]), spread16(steps[k + 1]), spread16(steps[k + 2])
+        g3, g4, g5 = spread16(steps[k + 3]), spread16(steps[k + 4]), spread16(steps[k + 5])
         for at in range(0, size, BLOCK):
-            v, w, w2 = load(x + at), load(e + at), nothing()
+            v, w, w2 = load(x + at), load(e + at), nothing16()
             r = load(p0 + at)
             w = fma(g0, r, w)
             store(p0 + at, fma(g0, v, r))
@@ -137,10 +138,10 @@ def learnt(x: int, e: int, places: np.ndarray, first: int, count: int, blocks: i
             r = load(p5 + at)
             w2 = fma(g5, r, w2)
             store(p5 + at, fma(g5, v, r))
-            store(e + at, fma(spread(np.float32(1)), w, w2))
+            store(e + at, fma(spread16(np.float32(1)), w, w2))
         k += 6
     while k < count:
-        p0, g0 = places[first + k], spread(steps[k])
+        p0, g0 = places[first + k], spread16(steps[k])
         for at in range(0, size, BLOCK):
             r = load(p0 + at)
             store(e + at, fma(g0, r, load(e + at)))

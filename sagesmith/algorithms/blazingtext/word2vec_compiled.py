@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sagesmith.algorithms.blazingtext.chance_compiled import LOGISTIC, below, drawn, logistic, word_drawn
-from sagesmith.algorithms.blazingtext.lanes_compiled import BLOCK, LANES, fma, load, nothing, soon, spread, store
+from sagesmith.algorithms.blazingtext.lanes_compiled import BLOCK, LANES, load, soon, store
 from sagesmith.algorithms.blazingtext.rows_compiled import (
     added,
     cleared,
@@ -27,6 +27,7 @@ from sagesmith.algorithms.blazingtext.rows_compiled import (
     scaled,
     summed,
 )
+from sagesmith.algorithms.lanes_compiled import fma, nothing16, spread16
 from sagesmith.formats.compiled import compiled, inlined
 from sagesmith.formats.words_compiled import address_of
 
@@ -302,10 +303,10 @@ def _taught(x: np.ndarray, near: int, e: int, places: np.ndarray, outs: int, err
             z0, z1, z2, z3, z4, z5 = y0, y1, y2, y3, y4, y5
             for b in range(near):
                 v = load(x[b] + at)
-                g0, g1, g2 = spread(errors[b, k]), spread(errors[b, k + 1]), spread(errors[b, k + 2])
-                g3, g4, g5 = spread(errors[b, k + 3]), spread(errors[b, k + 4]), spread(errors[b, k + 5])
+                g0, g1, g2 = spread16(errors[b, k]), spread16(errors[b, k + 1]), spread16(errors[b, k + 2])
+                g3, g4, g5 = spread16(errors[b, k + 3]), spread16(errors[b, k + 4]), spread16(errors[b, k + 5])
                 place = e + size * b + at
-                w = fma(g4, y4, fma(g2, y2, fma(g0, y0, load(place) if k else nothing())))
+                w = fma(g4, y4, fma(g2, y2, fma(g0, y0, load(place) if k else nothing16())))
                 store(place, fma(g5, y5, fma(g3, y3, fma(g1, y1, w))))
                 z0, z1, z2 = fma(g0, v, z0), fma(g1, v, z1), fma(g2, v, z2)
                 z3, z4, z5 = fma(g3, v, z3), fma(g4, v, z4), fma(g5, v, z5)
@@ -325,7 +326,7 @@ def _taught(x: np.ndarray, near: int, e: int, places: np.ndarray, outs: int, err
             y0 = load(p0 + at)
             z0 = y0
             for b in range(near):
-                g0, place = spread(errors[b, k]), e + size * b + at
+                g0, place = spread16(errors[b, k]), e + size * b + at
                 store(place, fma(g0, y0, load(place)))
                 z0 = fma(g0, load(x[b] + at), z0)
             store(p0 + at, z0)

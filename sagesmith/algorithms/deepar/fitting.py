@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.deepar.likelihoods import LIKELIHOODS
@@ -37,7 +35,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], run: Run) -> dict[str, 
         )
     team = nets.Team(run, settings["seed"])
     try:
-        with Workers(run.threads, _flush) as workers, _flushed():
+        with Workers(run.threads, nets.flush) as workers, nets.flushed():
             network = _drawn(prepared, view, settings, workers)
             cutter = Cutter(view, prepared.packed, workers)
             training = Training(network.to(team.device), cutter, epochs, team, settings)
@@ -49,22 +47,8 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], run: Run) -> dict[str, 
     return {**nets.weights_of(network), **view.arrays()}
 
 
-def _flush() -> None:
-    """Lets numbers below 1e-38 be 0 in this thread: vanishing gradients are, and slow processors down tenfold."""
-    torch.set_flush_denormal(True)
-
-
-@contextmanager
-def _flushed() -> Iterator[None]:
-    _flush()
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
 def _drawn(prepared: Prepared, view: View, settings: Mapping[str, Any], workers: Workers) -> Network:
     sizes = settings["embedding_dimension"], settings["num_cells"], settings["num_layers"]
     likelihood = LIKELIHOODS[settings["likelihood"]]
     rate = settings["dropout_rate"]
-    return Network(view.width, len(view.lags), prepared.cards, *sizes, likelihood, rate, workers)
+    return Network(view.width, view.straight, prepared.cards, *sizes, likelihood, rate, workers)

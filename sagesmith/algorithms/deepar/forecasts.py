@@ -26,7 +26,7 @@ class Weights:
     Attributes:
         first (D, 4H), recurrent (L, H, 4H), deeper (L - 1, H, 4H), biases (L, 4H): the layers.
         fixed: (E, 4H), of embeddings and statics.
-        head (H, parameters), shift (parameters,), linear (lags,).
+        head (H, parameters), shift (parameters,), linear (View.straight,).
         tables: an array (categories, size) for each category.
     """
 
@@ -70,7 +70,7 @@ class Weights:
             fixed=np.ascontiguousarray(taken("fixed.weight", 4 * cells, size * len(cards) + STATIC).T),
             head=np.ascontiguousarray(taken("head.weight", likelihood.parameters, cells).T),
             shift=taken("head.bias", likelihood.parameters),
-            linear=taken("linear", len(view.lags)),
+            linear=taken("linear", view.straight),
             tables=tuple(taken(f"embeddings.{k}.weight", count, size) for k, count in enumerate(cards)),
         )
 
@@ -103,9 +103,9 @@ class Forecaster:
         past = windows.inputs[: view.context]
         self.workers.columns(code.encode, columns, past, fixed, *network, self.rate, states, before, gate, hidden)
         ahead = windows.inputs[view.context :]
-        _forget_drawn(ahead, view.lags)
+        _forget_drawn(ahead, view)
         base = fixed + np.matmul(weights.first.T, ahead)
-        straight = np.einsum("l,tlb->tb", weights.linear, ahead[:, : len(view.lags)])
+        straight = np.einsum("l,tlb->tb", weights.linear, ahead[:, : view.straight])
         result = np.empty((len(chosen), view.horizon, samples), np.float32)
 
         def task(series: np.ndarray) -> None:
@@ -120,11 +120,11 @@ class Forecaster:
         return result
 
 
-def _forget_drawn(ahead: np.ndarray, lags: np.ndarray) -> None:
+def _forget_drawn(ahead: np.ndarray, view: View) -> None:
     """In the inputs of the horizon (P, D, B), lagged values that are yet to be drawn become 0."""
     for t in range(len(ahead)):
-        ahead[t, : np.searchsorted(lags, t, "right")] = 0.0
-    ahead[1:, len(lags)] = 1.0  # a drawn value counts as observed
+        ahead[t, : np.searchsorted(view.lags, t, "right")] = 0.0
+    ahead[1:, view.straight] = 1.0  # a drawn value counts as observed
 
 
 def _seed(seed: int, series: int) -> int:

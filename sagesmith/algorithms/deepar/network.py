@@ -2,8 +2,8 @@
 
 h_t = LSTM(h_{t-1}, lagged z & x_t), θ_t = W h_t + b, loss = -Σ log p(z_t | θ_t) over context and horizon (Salinas,
 Flunkert, Gasthaus, Januschowski, DeepAR, arXiv 1704.04110). A layer from the second on adds its input to its output.
-To the location is added a linear function of the lagged values (Lai et al., LSTNet, SIGIR 2018, section 3.6), which
-begins as the least squares fit: the LSTM learns what a linear forecast misses.
+To the location is added a linear function of the lagged values (Lai et al., LSTNet, SIGIR 2018, section 3.6) and of the
+series' own features, which begins as the fit of least absolute errors: the LSTM learns what a linear forecast misses.
 
 Imports torch at once.
 """
@@ -27,17 +27,17 @@ class Network(nn.Module):
     """The network over windows laid out (time, inputs, columns).
 
     Args:
-        width: inputs of a step; the first `lags` of them are the scaled lagged values.
+        width: inputs of a step; the linear part sees the first `straight` of them.
         cards: categories of each `cat`.
         rate: probability that zoneout keeps a state as it was.
     """
 
     def __init__(
-        self, width: int, lags: int, cards: Sequence[int], embedding: int, cells: int, layers: int,
+        self, width: int, straight: int, cards: Sequence[int], embedding: int, cells: int, layers: int,
         likelihood: Likelihood, rate: float, workers: Workers,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.lags, self.likelihood = lags, likelihood
+        self.straight, self.likelihood = straight, likelihood
         self.embeddings = nn.ModuleList(nn.Embedding(count, embedding) for count in cards)
         fixed = embedding * len(cards) + STATIC
         self.fixed = nn.Linear(fixed, 4 * cells, bias=False)
@@ -45,7 +45,7 @@ class Network(nn.Module):
             Lstm(width if layer == 0 else cells, cells, rate, workers) for layer in range(layers)
         )
         self.head = nn.Linear(cells, likelihood.parameters)
-        self.linear = nn.Parameter(torch.zeros(lags), requires_grad=likelihood.linear)
+        self.linear = nn.Parameter(torch.zeros(straight), requires_grad=likelihood.linear)
 
     def forward(self, inputs: Tensor, static: Tensor, cats: Tensor) -> Tensor:
         """θ, (T, parameters, B), from inputs (T, D, B), static (B, 3) and cats (B, C)."""
@@ -57,7 +57,7 @@ class Network(nn.Module):
         theta = product(self.head.weight, hidden) + self.head.bias[:, None]
         if not self.likelihood.linear:
             return theta
-        straight = torch.einsum("l,tlb->tb", self.linear, inputs[:, : self.lags])
+        straight = torch.einsum("l,tlb->tb", self.linear, inputs[:, : self.straight])
         return torch.cat([theta[:, :1] + straight[:, None], theta[:, 1:]], 1)
 
 

@@ -131,10 +131,10 @@ class Training:
         truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])
         truths = (truths - windows.centres) / windows.units
         every = max(1, steps // PLACES)
-        rows = windows.inputs[::every, : self.network.lags].transpose(0, 2, 1).reshape(-1, self.network.lags)
+        rows = windows.inputs[::every, : self.network.straight].transpose(0, 2, 1).reshape(-1, self.network.straight)
         target = truths[::every].reshape(-1)
         seen = np.isfinite(target)
-        if seen.sum() < 4 * self.network.lags:
+        if seen.sum() < 4 * self.network.straight:
             return
         weights, constant, error = _fitted(rows[seen].astype(np.float64), target[seen].astype(np.float64))
         self.network.linear.copy_(torch.from_numpy(weights))
@@ -185,7 +185,7 @@ class Training:
 
 
 def _fitted(rows: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Weights (L,), constant and mean absolute error of a linear fit with the least absolute errors, by reweighting."""
+    """Weights (D,), constant and mean absolute error of a linear fit with the least absolute errors, by reweighting."""
     table = np.column_stack([rows, np.ones(len(rows))])
     ridge = 1e-4 * len(rows) * np.eye(table.shape[1])
     weight = np.ones(len(rows))

@@ -43,9 +43,14 @@ class View:
         return np.array(self.frequency.lags(), np.int64)
 
     @property
+    def straight(self) -> int:
+        """How many of a step's inputs, the first ones, the linear part sees: the lags and the dynamic features."""
+        return len(self.lags) + len(self.centre)
+
+    @property
     def width(self) -> int:
         """Inputs of a step."""
-        return len(self.lags) + EXTRA + self.frequency.calendar(0, 0).width + len(self.centre)
+        return self.straight + EXTRA + self.frequency.calendar(0, 0).width
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"feature_centre": self.centre, "feature_spread": self.spread, "scale": np.array([self.scale])}

@@ -10,7 +10,7 @@ from sagesmith.formats.compiled import compiled
 
 TINY = np.float32(1e-10)  # a scale below it is none
 NAN = np.float32(np.nan)
-MOST = np.float32(20.0)  # that a lagged value may be in its window's units: a series that was still may burst
+MOST = np.float32(20.0)  # standard deviations that a value or feature may be off: a series that was still may burst
 
 
 def _scales(
@@ -63,10 +63,10 @@ def _gather(
     """Fills inputs (T, D, B) for the columns of a range.
 
     The rows of an input: the values at each lag in the window's units (where missing or before the series: its mean),
-    whether the value before was observed, the calendar, the series' own features (standardised), and its age.
+    the series' own features (standardised), whether the value before was observed, the calendar, and the series' age.
     """
     steps, nearest = inputs.shape[0], len(lags)
-    own, calendar = features.shape[1], fine.shape[1] + coarse.shape[1]
+    own, other = features.shape[1], nearest + features.shape[1]
     for t in range(steps):
         for k in range(nearest):
             for b in range(begin, end):
@@ -79,20 +79,20 @@ def _gather(
         for b in range(begin, end):
             at = starts[b] + t
             known = 0 < at <= lengths[b] and not np.isnan(values[begins[b] + at - 1])
-            inputs[t, nearest, b] = 1.0 if known else 0.0
+            inputs[t, other, b] = 1.0 if known else 0.0
             ordinal = ordinals[b] + at * step
             day = ordinal // per_day
             within = ordinal - day * per_day
             for k in range(fine.shape[1]):
-                inputs[t, nearest + 1 + k, b] = fine[within, k]
+                inputs[t, other + 1 + k, b] = fine[within, k]
             for k in range(coarse.shape[1]):
-                inputs[t, nearest + 1 + fine.shape[1] + k, b] = coarse[day - first, k]
+                inputs[t, other + 1 + fine.shape[1] + k, b] = coarse[day - first, k]
             place = places[b] + at
             inside = at >= 0 and place < ends[b]
             for k in range(own):
                 value = (features[place, k] - centre[k]) / spread[k] if inside else np.float32(0.0)
-                inputs[t, nearest + 1 + calendar + k, b] = value
-            inputs[t, nearest + 1 + calendar + own, b] = np.log10(np.float32(2.0 + max(0, at)))
+                inputs[t, nearest + k, b] = min(max(value, -MOST), MOST)
+            inputs[t, other + 1 + fine.shape[1] + coarse.shape[1], b] = np.log10(np.float32(2.0 + max(0, at)))
 
 
 def _truths(begin: Any, end: Any, values: Any, begins: Any, lengths: Any, starts: Any, targets: Any) -> None:

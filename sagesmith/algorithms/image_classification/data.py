@@ -23,6 +23,7 @@ from sagesmith.algorithms.images.pictures import (
     picture_files,
 )
 from sagesmith.algorithms.images.streams import PictureStream
+from sagesmith.algorithms.images.together import Together
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.images import decoded
@@ -102,7 +103,7 @@ def loader_of(
     transform = transform_of(labels, level, settings["resize"])
     return Loader(
         pictures, transform, settings["mini_batch_size"], (height, width, channels), seed=settings["seed"],
-        shuffle=training, **options,
+        shuffle=training, together=Together(level, settings["resize"]), **options,
     )  # fmt: skip
 
 

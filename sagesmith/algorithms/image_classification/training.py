@@ -62,7 +62,6 @@ class Training:
         self._reference: float | None = None  # the accuracy that the next must pass by early_stopping_tolerance
         self._bad = self._updates = 0
         self._checkpoints = Checkpoints(self._run, "image-classification", settings, NOT_COMPARED)
-        self._found: list[Tensor] = []  # counts of the batch in work, a part each
 
     @property
     def best_number(self) -> int:
@@ -106,12 +105,12 @@ class Training:
             for number, batch in enumerate(self._team.rounds(batches)):
                 if self._updates <= warm_up:
                     nets.set_rate(self._optimizer, nets.warmed(rate, warm_up, self._updates))
-                self._found = []
-                self._stepper.learn(self._loss_of, [] if batch is None else self._parts(batch))
+                found: list[Tensor] = []  # counts of the batch, a part each
+                self._stepper.learn(learning(self._task, found), [] if batch is None else self._parts(batch))
                 self._updates += 1
                 rows = 0 if batch is None else len(batch)
-                whole.take(self._found, rows)
-                speed.take(number, self._found, rows)
+                whole.take(found, rows)
+                speed.take(number, found, rows)
         self._stepper.share_statistics()
         self._measured, rows = whole.measured(self._settings["top_k"])
         if not rows:
@@ -137,12 +136,6 @@ class Training:
             devices, np.array_split(batch.images, len(devices)), torch.tensor_split(targets, len(devices)), strict=True
         )
         return [(images_of(images, device), target.to(device)) for device, images, target in parts]
-
-    def _loss_of(self, network: Any, part: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
-        images, targets = part
-        logits = network(standardized(images))
-        self._found.append(self._task.counted(logits.detach(), targets))
-        return self._task.loss(logits, targets), len(targets)
 
     def _rate(self, epoch: int) -> float:
         settings = self._settings
@@ -243,6 +236,18 @@ class Training:
         self._stepper.spread()
         if self._run.is_master and self._best.number is not None:
             self._keep(self.best_number, part("best/"), True)
+
+
+def learning(task: Task, found: list[Tensor]) -> Callable[[Any, tuple[Tensor, Tensor]], tuple[Tensor, int]]:
+    """The loss of a part of a batch, for Stepper.learn; what the network got right is appended to `found`."""
+
+    def loss_of(network: Any, part: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+        images, targets = part
+        logits = network(standardized(images))
+        found.append(task.counted(logits.detach(), targets))
+        return task.loss(logits, targets), len(targets)
+
+    return loss_of
 
 
 class Counted:

@@ -10,19 +10,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.images.keeping import KEPT_BYTES, Keeper
 from sagesmith.algorithms.images.pictures import Picture, Pictures
 from sagesmith.algorithms.images.streams import PictureStream, shuffled
+from sagesmith.algorithms.images.together import Together
 from sagesmith.formats.ahead import processors
 from sagesmith.formats.errors import NoData
 
 Transform = Callable[[Picture, np.random.Generator, np.ndarray], Any]
-CHUNK = 8  # pictures that a thread takes at a time
+CHUNK = 8  # pictures that a thread takes at a time,
+SMALL_CHUNK = 32  # and of small ones
+SMALL = 4096  # bytes of a small picture: most of its time is Python's, and threads that hand the GIL to and fro for it
+# are slower together than one is alone, so they take turns
 AHEAD = 2  # batches that are ready or in work, besides those that keep the threads busy
 
 
@@ -55,6 +61,9 @@ class Loader:
         rank, size: this host's number and how many there are; each host takes its share of the same pictures.
         drop_last: leave out a last batch that is not full.
         skipped: told of each picture that is left out, with the reason.
+        keep: bytes of a collection's decoded pixels that may stay in memory from one epoch to the next.
+        together: does for many kept pictures of one size what `transform` does for one, of which only the target is
+            then used: it must be the same in each epoch.
     """
 
     def __init__(
@@ -71,11 +80,18 @@ class Loader:
         size: int = 1,
         drop_last: bool = False,
         skipped: Callable[[str], None] = lambda reason: None,
+        keep: int = KEPT_BYTES,
+        together: Together | None = None,
     ) -> None:
         self.pictures, self.transform, self.batch_size, self.shape = pictures, transform, batch_size, shape
         self.threads = threads or processors()
         self.seed, self.shuffle, self.rank, self.size = seed, shuffle, rank, size
         self.drop_last, self.skipped = drop_last, skipped
+        self.keeper = Keeper(pictures, keep) if isinstance(pictures, Pictures) else None
+        self.together = together
+        self.targets: dict[int, Any] = {}  # by number, where there is `together`
+        self.small = False  # as far as seen
+        self.turn = threading.Lock()
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one pass.
@@ -117,17 +133,28 @@ class Loader:
         waiting: deque[tuple[_Work, list[Future[None]]]] = deque()
         pool = ThreadPoolExecutor(self.threads, "pictures")
         most = AHEAD + -(-2 * self.threads * CHUNK // self.batch_size)
+        store = self._store()
         try:
             for items in given:
-                work = _Work(self, epoch, items)
-                parts = range(0, len(items), CHUNK)
-                waiting.append((work, [pool.submit(work.do, at) for at in parts]))
+                work, chunk = _Work(self, epoch, items), SMALL_CHUNK if self.small else CHUNK
+                if store is not None:
+                    waiting.append((work, [pool.submit(work.do_together, store)]))
+                else:
+                    parts = range(0, len(items), chunk)
+                    waiting.append((work, [pool.submit(work.do, at, chunk) for at in parts]))
                 if len(waiting) >= most:
                     yield from self._finished(*waiting.popleft())
             while waiting:
                 yield from self._finished(*waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _store(self) -> np.ndarray | None:
+        """All pictures, if their batches can be made in one go."""
+        if self.together is None or self.keeper is None or len(self.targets) < len(self.keeper.pictures):
+            return None
+        store = self.keeper.whole()
+        return store if store is not None and self.together.takes(store.shape[1:], self.shape) else None
 
     def _finished(self, work: _Work, parts: list[Future[None]]) -> Iterator[Batch]:
         for part in parts:
@@ -147,21 +174,35 @@ class _Work:
         self._targets: list[Any] = [None] * len(items)
         self._reasons: dict[int, str] = {}
 
-    def do(self, start: int) -> None:
-        """The pictures from `start` on that one thread takes."""
-        for at in range(start, min(start + CHUNK, len(self._items))):
-            number, picture = self._numbered(at)
-            random = _dice.of(self._loader.seed, self._epoch, number)
-            try:
-                self._targets[at] = self._loader.transform(picture, random, self._images[at])
-            except Skipped as reason:
-                self._reasons[at] = str(reason)
+    def do(self, start: int, count: int) -> None:
+        """The pictures that one thread takes."""
+        loader, size = self._loader, 0
+        places = range(start, min(start + count, len(self._items)))
+        with loader.turn if loader.small else nullcontext():
+            for at in places:
+                number, picture = self._numbered(at)
+                size += picture.data.nbytes if isinstance(picture.data, np.ndarray) else len(picture.data)
+                random = _dice.of(loader.seed, self._epoch, number)
+                try:
+                    self._targets[at] = loader.transform(picture, random, self._images[at])
+                    if loader.together is not None:
+                        loader.targets[number] = self._targets[at]
+                except Skipped as reason:
+                    self._reasons[at] = str(reason)
+        loader.small = size < SMALL * len(places)
+
+    def do_together(self, store: np.ndarray) -> None:
+        """All pictures at once, from an array of all that there are."""
+        loader, numbers = self._loader, np.asarray(self._items, np.int64)
+        assert loader.together is not None
+        loader.together(store, numbers, _key(loader.seed, self._epoch), self._images)
+        self._targets = [loader.targets[number] for number in numbers.tolist()]
 
     def _numbered(self, at: int) -> tuple[int, Picture]:
-        if isinstance(self._loader.pictures, PictureStream):
+        if self._loader.keeper is None:
             return self._items[at]  # type: ignore[no-any-return]
         number = int(self._items[at])
-        return number, self._loader.pictures.picture(number)
+        return number, self._loader.keeper.picture(number)
 
     @property
     def reasons(self) -> list[str]:
@@ -179,6 +220,10 @@ class _Work:
         return Batch(self._images[kept], [self._targets[at] for at in kept], numbers[kept])
 
 
+def _key(seed: int, epoch: int) -> int:
+    return (seed << 32 | epoch) & 0xFFFFFFFFFFFFFFFF
+
+
 class _Dice(threading.local):
     """A generator for each thread, set to what is random about one picture in one epoch."""
 
@@ -190,7 +235,7 @@ class _Dice(threading.local):
     def of(self, seed: int, epoch: int, number: int) -> np.random.Generator:
         """Philox keyed by all three; setting its state takes a fraction of the time of a new generator."""
         inner = self._state["state"]
-        inner["key"][:] = (seed << 32 | epoch) & 0xFFFFFFFFFFFFFFFF, number
+        inner["key"][:] = _key(seed, epoch), number
         inner["counter"][:] = 0
         self._state |= {"buffer_pos": 4, "has_uint32": 0}
         self._bits.state = self._state

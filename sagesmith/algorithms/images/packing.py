@@ -9,6 +9,7 @@ out/classes.json                the names of class folders, in the order of thei
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sagesmith.algorithms.images.annotations import from_json, to_label
 from sagesmith.algorithms.images.augmentation import resized
 from sagesmith.algorithms.images.pictures import class_folders, listed, named, paired, read
+from sagesmith.algorithms.object_detection.annotations import Invalid, objects_of, vector_of
 from sagesmith.formats.ahead import in_order, processors
 from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.image_lists import Listed, read_list, write_list
 from sagesmith.formats.image_records import ImageRecord, RecordWriter
-from sagesmith.formats.images import decoded, jpeg, kind_of, png, size_of
+from sagesmith.formats.images import decoded, jpeg, kind_of, png
 
 TRAIN, VALIDATION = "train", "validation"
 AS_THEY_ARE = ("JPEG", "PNG")  # kinds that records hold; others are encoded anew
@@ -68,6 +69,7 @@ class Collection(NamedTuple):
     lines: list[Listed]
     classes: list[str]  # the names of class folders; empty where nothing names classes
     stratified: bool  # whether the first label is a class
+    warnings: list[str] = []  # what was left out of labels
 
 
 def of_class_folders(root: Path) -> Collection:
@@ -94,17 +96,15 @@ def of_annotations(root: Path, annotations: Path) -> Collection:
         DataError: by file: no partner, an invalid annotation, or one for a picture of another size or name.
     """
     found = paired(root, sorted(root.rglob("*")), annotations, sorted(annotations.rglob("*")), ".json")
-    lines = []
+    lines, warnings = [], []
     for i, path in enumerate(found.files):
-        name = named(root, path)
-        boxes = from_json(found.label(i), f"annotation of {name}")
-        size = size_of(read(path, name), name)
-        if boxes.size != size:
-            raise DataError(f"annotation of {name}: image_size {boxes.size}, but the picture has {size} pixels")
-        if boxes.file is not None and Path(boxes.file).name != path.name:
-            raise DataError(f"annotation of {name}: its file is {boxes.file!r}")
-        lines.append(Listed(i, to_label(boxes, *size), path.relative_to(root).as_posix()))
-    return Collection(root, lines, [], stratified=False)
+        try:
+            objects, said = objects_of(found.picture(i), classes=sys.maxsize, label_width=sys.maxsize)
+        except Invalid as error:
+            raise DataError(str(error)) from None
+        lines.append(Listed(i, vector_of(objects), path.relative_to(root).as_posix()))
+        warnings += said
+    return Collection(root, lines, [], stratified=False, warnings=warnings)
 
 
 def pack(

@@ -71,6 +71,7 @@ class KMeans(FirstParty, Streaming):
     )
     returns = (*ANSWERS, CSV)
     distributed = True
+    checks_values = True  # the distances of a pass tell
     example = {"k": 3, "mini_batch_size": 60}
     exceptions = {
         "check_sample_weight_equivalence_on_dense_data": "a row of weight 2 is drawn once, two rows twice",
@@ -180,6 +181,8 @@ class KMeans(FirstParty, Streaming):
         weight, ssd = 0.0, 0.0
         for batch in passes(channel, width=self.n_features_in_):
             squares = self._search.nearest(batch.features, run.threads)[1]
+            if not np.isfinite(squares.sum()):
+                check_finite(batch, f"channel {channel.name!r}")
             weight += len(batch) if batch.weight is None else float(batch.weight.sum(dtype=np.float64))
             ssd += weighted(squares, batch.weight)
         found = {tuple(np.frombuffer(part).tolist()) for part in run.gather(np.array([weight, ssd]).tobytes())}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.parallel import divided
+from sagesmith.algorithms.parallel import divided, each
 
 LEAST_WORK = 1 << 21  # multiplications that are worth waking another thread for (some 20 us)
 ROWS_AT_ONCE = 4096  # in double precision beside the rows themselves
@@ -138,7 +138,7 @@ def parts_of(rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def add_rows(features: Any, weights: np.ndarray | None, labels: np.ndarray, sums: np.ndarray, threads: int) -> None:
-    """Adds weighted rows to the sums (k, d) of their centers. Threads share the columns, so all add in one order."""
+    """Adds weighted rows to the sums (k, d) of their centers. Threads share the centers, so all add in one order."""
     from sagesmith.algorithms.kmeans import search_compiled as search
 
     weight = np.empty(0) if weights is None else np.ascontiguousarray(weights, np.float64)
@@ -147,10 +147,8 @@ def add_rows(features: Any, weights: np.ndarray | None, labels: np.ndarray, sums
         return
     rows = np.ascontiguousarray(features, np.float32)
 
-    def part(first: int, last: int) -> None:
-        search.add(rows, weight, labels, sums, first, last)
-
-    divided(part, rows.shape[1], threads if rows.size > LEAST_WORK else 1)
+    shares = min(threads, len(sums)) if rows.size > LEAST_WORK else 1
+    each(lambda share: search.add(rows, weight, labels, sums, share, shares), range(shares), shares)
 
 
 def weighted(squares: np.ndarray, weights: np.ndarray | None) -> float:

@@ -14,13 +14,13 @@ import numpy as np
 
 from sagesmith.algorithms.kmeans.centers import LEAST_WORK, Centers, add_rows, weighted
 from sagesmith.algorithms.kmeans.seeding import dense, first_centers
-from sagesmith.algorithms.parallel import each
+from sagesmith.algorithms.parallel import divided, each
 
 FEW = 128  # rows for each center on which centers settle first, at an eighth of the cost
-FEW_TOLERANCE, TOLERANCE = 2e-4, 1e-3  # what is gained later on few rows, and on all, is less than what others change
+FEW_TOLERANCE, TOLERANCE = 1e-3, 2e-3  # a turn that gains less on few rows follows their chance (1 / FEW in all)
 EXCHANGES = 2  # places tried for each center before Lloyd's algorithm begins
 RACED = 2  # starts that settle on rows: the best of the K points is not always the best of the rows
-PARTS = 8  # of the rows, each with sums of its own: they do not hang on the number of threads
+PARTS = 8  # of the rows, each with sums of its own
 Found = tuple[np.ndarray, float]
 
 
@@ -88,45 +88,44 @@ def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> 
     total = float(weights.sum())
     if not isinstance(rows, np.ndarray):
         centers, left = _sparse(start, rows, weights, limits)
-    elif rows.size * len(start) > LEAST_WORK:
-        centers, left = _by_parts(start, rows, weights, limits)
     else:
-        from sagesmith.algorithms.kmeans import search_compiled as search
-
-        centers, origin = start.copy(), start.mean(axis=0)
-        left = search.lloyd(centers, rows, weights, origin, limits.iterations, limits.tolerance)
+        centers, left = _dense(start, rows, weights, limits)
     return centers, left / total
 
 
-def _by_parts(start: np.ndarray, rows: np.ndarray, weights: np.ndarray, limits: Limits) -> Found:
+def _dense(start: np.ndarray, rows: np.ndarray, weights: np.ndarray, limits: Limits) -> Found:
+    """Many rows in parts, whose sums do not hang on the number of threads."""
+    from sagesmith.algorithms.kmeans import search_compiled as search
+
+    points, origin = start.copy(), start.mean(axis=0)
+    parts = PARTS if rows.size * len(start) > LEAST_WORK else 1
+    if min(parts, limits.threads) > 1:
+        return points, _by_threads(points, rows, weights, origin, limits)
+    return points, search.lloyd(points, rows, weights, origin, parts, limits.iterations, limits.tolerance)
+
+
+def _by_threads(points: np.ndarray, rows: np.ndarray, weights: np.ndarray, origin: np.ndarray, limits: Limits) -> float:
     """`search_compiled.lloyd`, each turn by several threads."""
     from sagesmith.algorithms.kmeans import search_compiled as search
 
-    (k, d), edges = start.shape, [len(rows) * number // PARTS for number in range(PARTS + 1)]
-    points, origin = start.copy(), start.mean(axis=0)
+    k, d = points.shape
     panels, bias = search.room(k, d)
-    labels, sums, counts = np.full(len(rows), -1, np.int32), np.empty((PARTS, k, d)), np.empty((PARTS, k))
+    labels, changed, squares = np.full(len(rows), -1, np.int32), np.empty(PARTS, np.bool_), np.zeros(PARTS)
+    sums, counts = np.zeros((PARTS, k, d)), np.empty((PARTS, k))
 
-    def gather(number: int) -> bool:
-        part = slice(edges[number], edges[number + 1])
-        sums[number], counts[number] = 0.0, 0.0
-        where = panels, bias, labels[part], sums[number], counts[number]
-        return bool(search.gathered(rows[part], weights[part], *where))
+    def gather(first: int, last: int) -> None:
+        search.gather(rows, weights, panels, bias, origin, labels, sums, counts, changed, squares, first, last)
 
-    def square(number: int) -> float:
-        part = slice(edges[number], edges[number + 1])
-        return float(search.about(rows[part], weights[part], origin))
-
-    whole, left = sum(each(square, range(PARTS), limits.threads)), np.inf
+    left = np.inf
     for _ in range(limits.iterations):
         search.pack(points, origin, panels, bias)
-        if not any(each(gather, range(PARTS), limits.threads)):
+        divided(gather, PARTS, limits.threads)
+        if not changed.any():
             break
-        gained = search.settled(points, rows, weights, labels, sums.sum(axis=0), counts.sum(axis=0), origin)
-        before, left = left, whole - gained
+        before, left = left, squares.sum() - search.settled(points, rows, weights, labels, sums, counts, origin)
         if before < np.inf and before - left <= limits.tolerance * before:
             break
-    return points, max(left, 0.0)
+    return float(max(left, 0.0))
 
 
 def _sparse(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:

@@ -41,13 +41,15 @@ def pack(points: np.ndarray, origin: np.ndarray, panels: np.ndarray, bias: np.nd
     """Lays centers (k, d) out in panels of LANES columns, (p, d, LANES), and fills bias (p * LANES,)."""
     k, d = points.shape
     bias[:] = -np.inf
+    moved = np.empty(d, np.float32)
     for j in range(k):
         panel, lane = j // LANES, j % LANES
         half = 0.0
+        for f in range(d):  # a loop of its own is vector code, beside stores that are far from each other it is not
+            moved[f] = points[j, f] - origin[f]
+            half += np.float64(moved[f]) * (origin[f] + 0.5 * np.float64(moved[f]))
         for f in range(d):
-            moved = np.float32(points[j, f] - origin[f])
-            panels[panel, f, lane] = moved
-            half += np.float64(moved) * (origin[f] + 0.5 * np.float64(moved))
+            panels[panel, f, lane] = moved[f]
         bias[j] = -half
 
 
@@ -87,40 +89,69 @@ def _best_of(few: np.ndarray, panels: np.ndarray, bias: np.ndarray, rest: np.nda
 
 @compiled
 def gathered(
-    rows: np.ndarray, weights: np.ndarray, panels: np.ndarray, bias: np.ndarray, labels: np.ndarray, sums: np.ndarray,
-    counts: np.ndarray,
-) -> bool:  # fmt: skip
-    """The rows to their nearest centers: fills labels (n,), adds to sums (k, d) and counts (k,).
+    rows: np.ndarray, weights: np.ndarray, panels: np.ndarray, bias: np.ndarray, origin: np.ndarray,
+    labels: np.ndarray, sums: np.ndarray, counts: np.ndarray,
+) -> tuple[bool, float]:  # fmt: skip
+    """The rows to their nearest centers: labels (n,), -1 before the first turn, sums (k, d) and counts (k,).
+
+    Only rows that change their center are taken out of one sum and added to another; counts are taken anew, so that a
+    center without rows counts 0 to the last bit.
 
     Returns:
-        Whether a label is another than it was.
+        Whether a row has changed its center; in the first turn also the sum of weight * |x - origin|^2.
     """
     n, d = rows.shape
-    rest, best, changed = np.zeros((ROWS, d), np.float32), np.empty(ROWS, np.int32), False
+    rest, best = np.zeros((ROWS, d), np.float32), np.empty(ROWS, np.int32)
+    changed, whole, first = False, 0.0, n > 0 and labels[0] < 0
+    counts[:] = 0.0
     for i in range(0, n, ROWS):
         few = min(ROWS, n - i)
         _best_of(rows[i : i + few], panels, bias, rest, best)
         for row in range(i, i + few):
-            j, weight = best[row - i], weights[row]
-            changed |= labels[row] != j
-            labels[row] = j
+            j, before, weight = best[row - i], labels[row], weights[row]
             counts[j] += weight
-            for f in range(d):
-                sums[j, f] += weight * rows[row, f]
-    return changed
+            if j != before:
+                changed, labels[row] = True, j
+                _add(sums[j], weight, rows[row])
+                if before >= 0:
+                    _add(sums[before], -weight, rows[row])
+            if first:
+                whole += weight * _about(rows[row], origin)
+    return changed, whole
+
+
+@inlined
+def _about(row: np.ndarray, origin: np.ndarray) -> float:
+    square = 0.0
+    for f in range(len(origin)):
+        apart = row[f] - origin[f]
+        square += apart * apart
+    return square
+
+
+@inlined
+def _add(total: np.ndarray, weight: float, row: np.ndarray) -> None:
+    for f in range(len(total)):
+        total[f] += weight * row[f]
 
 
 @compiled
-def about(rows: np.ndarray, weights: np.ndarray, origin: np.ndarray) -> float:
-    """The sum of weight * |x - origin|^2 over dense rows."""
-    total = 0.0
-    for i in range(len(rows)):
-        square = 0.0
-        for f in range(len(origin)):
-            apart = rows[i, f] - origin[f]
-            square += apart * apart
-        total += weights[i] * square
-    return total
+def gather(
+    rows: np.ndarray, weights: np.ndarray, panels: np.ndarray, bias: np.ndarray, origin: np.ndarray,
+    labels: np.ndarray, sums: np.ndarray, counts: np.ndarray, changed: np.ndarray, squares: np.ndarray, begin: int,
+    end: int,
+) -> None:  # fmt: skip
+    """`gathered` for the parts `begin` to `end` of the rows, each with sums, counts, `changed` and squares of its own.
+
+    `squares` (parts,) are kept from the first turn.
+    """
+    parts = len(sums)
+    for part in range(begin, end):
+        first, last = len(rows) * part // parts, len(rows) * (part + 1) // parts
+        changed[part], square = gathered(
+            rows[first:last], weights[first:last], panels, bias, origin, labels[first:last], sums[part], counts[part]
+        )
+        squares[part] += square
 
 
 @compiled
@@ -130,25 +161,30 @@ def settled(
 ) -> float:  # fmt: skip
     """Moves each center to the mean of its rows; one without rows to the row that adds most to the distance.
 
+    Args:
+        sums, counts: (parts, k, d) and (parts, k), of the parts of the rows.
+
     Returns:
         By how much the sum of squared distances to these means is less than that to the origin.
     """
     k, d = points.shape
-    empty = 0
-    for j in range(k):
-        empty += counts[j] == 0.0
+    whole, total = counts.sum(axis=0), np.empty(d)
+    empty = (whole == 0.0).sum()
     squares = np.empty(len(rows) if empty else 0)
     for i in range(len(squares)):
         squares[i] = weights[i] * square_of(rows, i, points, labels[i])
     gained = 0.0
     for j in range(k):
-        if counts[j] > 0.0:
-            share, square = 1.0 / counts[j], 0.0
+        if whole[j] > 0.0:
+            total[:] = 0.0
+            for part in range(len(sums)):
+                _add(total, 1.0, sums[part, j])
+            share, square = 1.0 / whole[j], 0.0
             for f in range(d):
-                points[j, f] = sums[j, f] * share
+                points[j, f] = total[f] * share
                 apart = points[j, f] - origin[f]
                 square += apart * apart
-            gained += counts[j] * square
+            gained += whole[j] * square
         else:
             farthest = np.argmax(squares)
             points[j] = rows[farthest]
@@ -158,23 +194,24 @@ def settled(
 
 @compiled
 def lloyd(
-    points: np.ndarray, rows: np.ndarray, weights: np.ndarray, origin: np.ndarray, iterations: int, tolerance: float
-) -> float:
+    points: np.ndarray, rows: np.ndarray, weights: np.ndarray, origin: np.ndarray, parts: int, iterations: int,
+    tolerance: float,
+) -> float:  # fmt: skip
     """Moves centers (k, d) until the squared distance falls by no more than the tolerance; returns its sum.
 
     The sum is that of the rows to the means of those that were together in the last turn.
     """
     k, d = points.shape
     panels, bias = room(k, d)
-    labels, sums, counts = np.full(len(rows), -1, np.int32), np.empty((k, d)), np.empty(k)
-    whole = about(rows, weights, origin)
+    labels, changed, squares = np.full(len(rows), -1, np.int32), np.empty(parts, np.bool_), np.zeros(parts)
+    sums, counts = np.zeros((parts, k, d)), np.empty((parts, k))
     left = np.inf
     for _ in range(iterations):
         pack(points, origin, panels, bias)
-        sums[:], counts[:] = 0.0, 0.0
-        if not gathered(rows, weights, panels, bias, labels, sums, counts):
+        gather(rows, weights, panels, bias, origin, labels, sums, counts, changed, squares, 0, parts)
+        if not changed.any():
             break
-        before, left = left, whole - settled(points, rows, weights, labels, sums, counts, origin)
+        before, left = left, squares.sum() - settled(points, rows, weights, labels, sums, counts, origin)
         if before < np.inf and before - left <= tolerance * before:
             break
     return max(left, 0.0)
@@ -209,21 +246,19 @@ def nearest_sparse(
         for at in range(starts[i], starts[i + 1]):
             value, center = np.float64(values[at]), points[best, columns[at]]
             square += value * (value - 2.0 * center)
-        labels[i], squares[i] = best, max(square, 0.0)
+        labels[i], squares[i] = best, 0.0 if square < 0.0 else square  # NaN stays, to be noticed
 
 
 @compiled
-def add(rows: np.ndarray, weights: np.ndarray, labels: np.ndarray, sums: np.ndarray, first: int, last: int) -> None:
-    """Adds the columns from `first` to `last` of weighted rows to the sums (k, d) of their centers.
+def add(rows: np.ndarray, weights: np.ndarray, labels: np.ndarray, sums: np.ndarray, share: int, of: int) -> None:
+    """Adds weighted rows to the sums (k, d) of their centers: of one center in `of`, from the number `share` on.
 
     No weights, an empty array, are weights of 1.
     """
     weighted = len(weights) > 0
     for i in range(len(labels)):
-        j = labels[i]
-        weight = weights[i] if weighted else 1.0
-        for f in range(first, last):
-            sums[j, f] += weight * rows[i, f]
+        if labels[i] % of == share:
+            _add(sums[labels[i]], weights[i] if weighted else 1.0, rows[i])
 
 
 @compiled

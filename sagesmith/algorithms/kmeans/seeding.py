@@ -65,7 +65,8 @@ def _spread_out(rows: Any, weight: np.ndarray, k: int, random: np.random.Generat
     """`_dense_spread_out` for CSR."""
     chosen, squares = np.empty(k, np.int64), np.full(len(weight), np.inf)
     for number in range(k):
-        share = weight * squares if number else weight
+        with np.errstate(invalid="ignore"):  # whoever asked will find what is not finite
+            share = weight * squares if number else weight
         totals = np.cumsum(share)
         if not totals[-1] > 0:
             return _filled(chosen, number, weight, random)

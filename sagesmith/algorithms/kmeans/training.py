@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.arrays import checked_features
 from sagesmith.algorithms.kmeans.centers import Centers, weighted
 from sagesmith.algorithms.kmeans.lloyd import Limits, refined, trials
 from sagesmith.algorithms.kmeans.sample import MOST_BYTES, Sample, bytes_of_a_row
@@ -82,12 +83,18 @@ class Training:
             self._run.log(text, rows, self.wanted, level=level)
 
     def update(self, batch: Batch) -> None:
-        """One mini-batch."""
+        """One mini-batch.
+
+        Raises:
+            ValueError: NaN or infinity among the features, which the sum of distances tells of.
+        """
         half_life = self._settings["half_life_time_size"]
         if self.summary is None:
             self._begin(batch, half_life)
         assert self.summary is not None, "begun"
         self.summary.update(batch.features, batch.weight, half_life, self._run.threads)
+        if not np.isfinite(self.summary.ssd):
+            checked_features(batch.features, "KMeans", missing=False)
         if self._sample is not None:
             self._sample.offer(batch.features, batch.weight)
 

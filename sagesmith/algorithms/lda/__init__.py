@@ -7,6 +7,7 @@ Latent Variable Models, JMLR 15 (2014), the method of SageMaker:
     2. alternating least squares finds the terms of the whitened triples, with restarts       decomposition.py
     3. a quarter more topics than asked for; those with the largest alpha are kept            spectral.py
     4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py
+       topics sampled in the end, where that makes them more coherent                         sampling.py, coherence.py
     mixtures of documents, likelihoods                                                        mixtures.py
 
 SageMaker is followed to the letter in hyperparameters, content types, the metric and answers. Ours, and able to be
@@ -71,8 +72,8 @@ class LDA(FirstParty):
     max_iterations: int = hp("turns of it for each start", default=1000, ge=1)
     tol: float = hp("it ends when the share left unexplained changes by less", default=1e-8, gt=0)
     refine_iterations: int = hp(
-        "most turns of collapsed variational Bayes after the spectral method; 0: none, as in SageMaker, which lacks it",
-        default=200,
+        "most turns of collapsed variational Bayes and of sampling after the spectral method; 0: none, as in SageMaker",
+        default=300,
         ge=0,
     )
     seed: int = hp("of all that is drawn; not among SageMaker's hyperparameters", default=0, ge=0, lt=1 << 63)

@@ -28,7 +28,7 @@ def parts_of(counts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def mixed(counts: Any, topics: Topics, threads: int) -> np.ndarray:
     """The topics' shares in each document, (D, K) rows that sum to 1; those of the prior in an empty document."""
-    weights = _weights(counts, widened(topics.beta.T), widened(topics.alpha[None, :]), threads)
+    weights = weights_of(counts, widened(topics.beta.T), widened(topics.alpha[None, :]), threads)
     weights = weights[:, : len(topics.alpha)].astype(np.float64)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
@@ -38,13 +38,14 @@ def likelihoods(seen: Any, asked: Any, topics: Topics, threads: int) -> np.ndarr
     from sagesmith.algorithms.lda.words_compiled import likelihood
 
     words = widened(topics.beta.T)
-    weights = _weights(seen, words, widened(topics.alpha[None, :]), threads)
+    weights = weights_of(seen, words, widened(topics.alpha[None, :]), threads)
     sums = np.empty(asked.shape[0])
     likelihood(0, len(sums), *parts_of(asked), words, weights, LEAST, sums)
     return sums
 
 
-def _weights(counts: Any, words: np.ndarray, prior: np.ndarray, threads: int) -> np.ndarray:
+def weights_of(counts: Any, words: np.ndarray, prior: np.ndarray, threads: int) -> np.ndarray:
+    """How many of a document's words each topic has, plus the prior (1, K8): (D, K8) float32; `words` (V, K8)."""
     from sagesmith.algorithms.lda.words_compiled import mix
 
     weights = np.empty((counts.shape[0], prior.shape[1]), np.float32)

@@ -1,5 +1,8 @@
 """Refinement: collapsed variational Bayes from where the moments lead to, as long as documents set aside gain by it.
 
+Where the moments led astray, it begins again from chance with more topics than asked for, leaves the least coherent
+out one by one, and ends by sampling (sampling.py).
+
 Not in SageMaker. Papers: Asuncion et al., On Smoothing and Inference for Topic Models, UAI 2009 (CVB0); Neal and
 Hinton, A View of the EM Algorithm That Justifies Incremental, Sparse, and Other Variants, 1998 (a group of documents
 takes back what it said before when it speaks again, and the next group sees it at once); Minka, Estimating a Dirichlet
@@ -9,11 +12,14 @@ Distribution, 2000 (the fixed point for alpha).
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from sagesmith.algorithms.lda.coherence import npmi
 from sagesmith.algorithms.lda.mixtures import likelihoods, parts_of, widened
+from sagesmith.algorithms.lda.sampling import Sampler
 from sagesmith.algorithms.lda.spectral import Topics
 from sagesmith.algorithms.lda.threads import Crew, even
 from sagesmith.algorithms.run import Run
@@ -27,10 +33,14 @@ EVERY = 10  # turns between two looks at the held-out documents
 GAIN = 1e-4  # relative: a smaller one ends the refinement
 TRIAL = 20  # turns from the moments' topics, before it may begin again from chance
 ASTRAY = 0.9  # share of the perplexity: turns that leave less show that the moments led astray
-CHANCES, SORTING = 3, 40  # starts from chance, and the turns after which one of them is chosen
-ENOUGH = TRIAL + CHANCES * SORTING  # fewer turns all go to the moments' topics
+CHANCES = 2  # starts from chance, of which one is chosen
+MORE = 1.5  # times the topics asked for, with which they begin
+FIRST, PARTINGS, BETWEEN = 20, 10, 8  # turns of a start with all of these; times that some leave; turns after each
+SORTING = FIRST + PARTINGS * BETWEEN
+SWEEPS, MEAN, SETTING = 50, 25, 5  # of sampling in the end; of these, the last that count; between looks at alpha
+SWEEPS_MORE = 10  # over the held-out documents then
+ENOUGH = TRIAL + CHANCES * SORTING + SWEEPS  # fewer turns all go to the moments' topics
 NEAR = 1.03  # times a perplexity: near enough that coherence decides
-TOP, TINY = 10, 1e-12  # a topic's terms that should occur together; a pair in all documents tells nothing
 HELD_OUT, HELD_OUT_MOST = 20, 1000  # every 20th document, but no more than this
 LAST = 5  # turns at the end, with the held-out documents too
 LOOKED_AT = 1000  # documents from which alpha is worked out
@@ -52,56 +62,87 @@ def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator
     with Crew(run.threads) as crew:
         way = _Way(_Descent(counts, documents, topics, crew), judge, topics, start)
         way.go(1, TRIAL if turns >= ENOUGH else turns, run)
+        sampled = None
         if turns >= ENOUGH and way.best < ASTRAY * start:
             run.log("Held-out perplexity fell from %.1f to %.1f: it begins again from chance", start, way.best)
             other = _sorted_out(counts, documents, topics, judge, crew, random, run)
-            other.go(ENOUGH + 1, turns, run)
-            way = other if other.best < NEAR * way.best else way
+            other.go(TRIAL + CHANCES * SORTING + 1, turns - SWEEPS, run)
+            if other.best < NEAR * way.best:
+                way = other
+                sampled = _sampled(counts, documents, way, turns - SWEEPS, random, run)
         elif turns >= ENOUGH:
             way.go(TRIAL + 1, turns, run)
         if way.best >= start:
             run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
             return topics
         run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, way.best)
-        return way.ended(len(order), run)
+        return sampled or way.ended(len(order), run)
 
 
 def _sorted_out(
     counts: Any, documents: int, topics: Topics, judge: _Judge, crew: Crew, random: np.random.Generator, run: Run
 ) -> _Way:
     """Of some starts from chance, after some turns each, the most coherent of those about as likely as the best."""
-    ways = []
-    for number in range(CHANCES):
-        drawn = _by_chance(counts, topics, random)
-        ways.append(_Way(_Descent(counts, documents, drawn, crew), judge, drawn, np.inf))
-        ways[-1].go(TRIAL + number * SORTING + 1, TRIAL + (number + 1) * SORTING, run)
+    number, ways = len(topics.alpha), []
+    for chance in range(CHANCES):
+        drawn = _by_chance(counts, topics, round(MORE * number), random)
+        turn = TRIAL + chance * SORTING
+        way = _Way(_Descent(counts, documents, drawn, crew), judge, drawn, np.inf)
+        way.go(turn + 1, turn + FIRST, run)
+        for wanted in _partings(len(drawn.alpha), number):
+            turn += BETWEEN
+            kept = _most_coherent(way.now(), counts, wanted)
+            way = _Way(_Descent(counts, documents, kept, crew), judge, kept, np.inf)
+            way.go(turn - BETWEEN + FIRST + 1, turn + FIRST, run)
+        ways.append(way)
     likely = min(way.best for way in ways)
-    return max((way for way in ways if way.best <= NEAR * likely), key=lambda way: coherence(way.kept, counts))
+    return max((way for way in ways if way.best <= NEAR * likely), key=lambda way: _coherence(way.kept, counts))
 
 
-def coherence(topics: Topics, counts: Any) -> float:
-    """Mean normalised pointwise mutual information of each topic's likeliest terms in a document, -1 to 1.
-
-    Bouma, Normalized (Pointwise) Mutual Information in Collocation Extraction, 2009. -1 for a pair that never meets.
-    """
-    there = counts.tocsc(copy=True)
-    there.data = np.ones_like(there.data)
-    values = []
-    for words in topics.beta:
-        chosen = there[:, np.argsort(-words, kind="stable")[:TOP]]
-        both = (chosen.T @ chosen).toarray().astype(np.float64) / counts.shape[0]
-        one, other = np.triu_indices(len(both), 1)
-        alone, pair = np.diag(both), both[one, other]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.log(pair / (alone[one] * alone[other])) / np.maximum(-np.log(pair), TINY)
-        values.append(np.where(pair > 0, found, -1.0).mean() if len(pair) else 0.0)
-    return float(np.mean(values))
+def _partings(number: int, wanted: int) -> list[int]:
+    """How many topics stay each time that some leave, on the way from `number` to `wanted`."""
+    left = np.linspace(number, wanted, PARTINGS + 1).round().astype(int).tolist()
+    return [after for before, after in pairwise(left) if after < before]
 
 
-def _by_chance(counts: Any, topics: Topics, random: np.random.Generator) -> Topics:
+def _most_coherent(topics: Topics, counts: Any, number: int) -> Topics:
+    kept = np.sort(np.argsort(-npmi(topics.beta, counts), kind="stable")[:number])
+    return Topics(topics.alpha[kept], topics.beta[kept])
+
+
+def _coherence(topics: Topics, counts: Any) -> float:
+    return float(npmi(topics.beta, counts).mean())
+
+
+def _sampled(counts: Any, documents: int, way: _Way, turn: int, random: np.random.Generator, run: Run) -> Topics | None:
+    """The mean of topics sampled from a way's end on, if they are more coherent and about as likely; else None."""
+    sampler = Sampler(counts, way.kept, PRIOR, random, run.threads)
+    sampler.begin(documents)
+    step, mean = max(1, documents // LOOKED_AT), np.zeros(())
+    for sweep in range(0, SWEEPS, SETTING):
+        if run.stopping:
+            return None
+        started = time.monotonic()
+        words = sampler.mean(0, documents, SETTING)
+        sampler.alpha = _fitting(sampler.mixtures(documents, step), sampler.alpha)
+        mean = mean + words * (sweep >= SWEEPS - MEAN)
+        way.judge.progress(turn + sweep + SETTING, SETTING * documents / max(1e-9, time.monotonic() - started))
+    topics = sampler.topics(mean * SETTING / MEAN)
+    value = way.judge.perplexity(topics, turn + SWEEPS)
+    before, after = _coherence(way.kept, counts), _coherence(topics, counts)
+    run.log("Sampling: NPMI from %.4f to %.4f, held-out perplexity from %.1f to %.1f", before, after, way.best, value)
+    if after <= before or value > NEAR * way.best:
+        return None
+    scale = way.judge.scale(topics)
+    if documents < counts.shape[0]:
+        mean = mean * SETTING / MEAN + sampler.mean(documents, counts.shape[0], SWEEPS_MORE // 2, SWEEPS_MORE // 2)
+        topics = sampler.topics(mean)
+    return Topics(scale * topics.alpha, topics.beta)
+
+
+def _by_chance(counts: Any, topics: Topics, number: int, random: np.random.Generator) -> Topics:
     """Topics that are the frequencies of all terms, each times a number drawn from the exponential distribution."""
-    number, width = topics.beta.shape
-    beta = random.exponential(size=(number, width)) * (np.asarray(counts.sum(axis=0)).ravel() + PRIOR)
+    beta = random.exponential(size=(number, topics.beta.shape[1])) * (np.asarray(counts.sum(axis=0)).ravel() + PRIOR)
     return Topics(np.full(number, topics.alpha.sum() / number), beta / beta.sum(axis=1, keepdims=True))
 
 
@@ -110,7 +151,7 @@ class _Way:
 
     def __init__(self, descent: _Descent, judge: _Judge, topics: Topics, start: float) -> None:
         self.best = self._before = start
-        self._descent, self._judge, self.kept = descent, judge, topics
+        self._descent, self.judge, self.kept = descent, judge, topics
         self._settled = False
 
     def go(self, first: int, last: int, run: Run) -> None:
@@ -120,13 +161,18 @@ class _Way:
                 return
             started = time.monotonic()
             self._descent.turn()
-            self._judge.progress(turn, self._descent.documents / max(1e-9, time.monotonic() - started))
+            self.judge.progress(turn, self._descent.documents / max(1e-9, time.monotonic() - started))
             if turn % EVERY == 0 or turn == last:
                 self._look(turn)
 
+    def now(self) -> Topics:
+        """The topics as they are, which need not be the best, with the whole of alpha."""
+        found = self._descent.topics()
+        return Topics(found.alpha / THIN, found.beta)
+
     def _look(self, turn: int) -> None:
         found = self._descent.topics()
-        value = self._judge.perplexity(found, turn)
+        value = self.judge.perplexity(found, turn)
         if value < self.best:
             self.kept, self.best = found, value
         self._settled = value > self._before * (1 - GAIN)
@@ -134,7 +180,7 @@ class _Way:
 
     def ended(self, documents: int, run: Run) -> Topics:
         """The best topics, after some turns with the held-out documents too."""
-        scale, kept = self._judge.scale(self.kept), self.kept
+        scale, kept = self.judge.scale(self.kept), self.kept
         if not run.stopping and self._descent.documents < documents:
             self._descent.widen(documents)
             for _ in range(LAST):
@@ -232,17 +278,9 @@ class _Descent:
         return np.asarray(sums.sum(axis=0))
 
     def _learn_alpha(self) -> None:
-        from scipy.special import psi
-
         step = max(1, self.documents // LOOKED_AT)
         rows = self._mixtures[: self.documents : step, : self._number].astype(np.float64)
-        words = np.maximum(rows - self._prior.astype(np.float32), 0)
-        lengths, alpha = words.sum(axis=1), self._alpha
-        for _ in range(2):
-            total = alpha.sum()
-            rise = (psi(words + alpha) - psi(alpha)).sum(axis=0) / (psi(lengths + total) - psi(total)).sum()
-            alpha = np.maximum(alpha * rise, SMALLEST)
-        self._alpha = alpha
+        self._alpha = _fitting(np.maximum(rows - self._prior.astype(np.float32), 0), self._alpha)
 
     def widen(self, documents: int) -> None:
         """Takes documents up to this one in, as a group of its own."""
@@ -253,3 +291,15 @@ class _Descent:
     def topics(self) -> Topics:
         beta = self._words[:, : self._number].T.astype(np.float64)
         return Topics(self._prior, beta / beta.sum(axis=1, keepdims=True))
+
+
+def _fitting(words: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Two steps of alpha (K,) towards what is likeliest where topics have `words` (n, K) in documents."""
+    from scipy.special import psi
+
+    lengths = words.sum(axis=1)
+    for _ in range(2):
+        total = alpha.sum()
+        rise = (psi(words + alpha) - psi(alpha)).sum(axis=0) / (psi(lengths + total) - psi(total)).sum()
+        alpha = np.maximum(alpha * rise, SMALLEST)
+    return alpha

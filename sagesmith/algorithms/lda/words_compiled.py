@@ -147,3 +147,81 @@ def collapse(
                         store(added, term, j, load(added, term, j) + gained)
             for j in range(0, width, LANES):
                 store(mixtures, d, j, load(sums, 0, j) + load(prior, 0, j))
+
+
+@compiled
+def sample(
+    begin: int,
+    end: int,
+    starts: np.ndarray,
+    terms: np.ndarray,
+    counts: np.ndarray,
+    pieces: np.ndarray,
+    words: np.ndarray,
+    sums: np.ndarray,
+    prior: np.ndarray,
+    smoothing: float,
+    state: np.ndarray,
+    chosen: np.ndarray,
+    mixtures: np.ndarray,
+    added: np.ndarray,
+) -> None:
+    """One sweep of collapsed Gibbs sampling over documents, one word after another.
+
+    Griffiths and Steyvers, Finding Scientific Topics, PNAS 101 (2004), equation 5: a word's topic is drawn ∝
+    (N_dk + prior_k) (words[w, k] + smoothing) / (sums[k] + V smoothing), itself not counted. Entry `at` has the pieces
+    pieces[at] to pieces[at + 1], each an equal part of its count; chosen[piece] is its topic, -1 before the first
+    draw. `words` (V, K8) and mixtures[d] = N (D, K8) float32 and `sums` (K8,) float64 hold the counts of all drawn;
+    `added` (V, K8) grows by what is drawn. `prior` (1, K8) is 0 beyond K. `state`: 64 bits that are not 0, of
+    Marsaglia, Xorshift RNGs, J. Stat. Softw. 8 (2003).
+    """
+    blocks, width = words.shape[1] // LANES, words.shape[1]
+    share, part = np.empty((1, width), np.float32), np.empty((1, width), np.float32)
+    reached = np.empty(blocks, np.float32)
+    rest, zero = spread(np.float32(smoothing)), spread(np.float32(0))
+    smooth = smoothing * words.shape[0]
+    for k in range(width):
+        share[0, k] = 1 / (sums[k] + smooth)
+    bits = state[0]
+    for d in range(begin, end):
+        for at in range(starts[d], starts[d + 1]):
+            term = terms[at]
+            weight = counts[at] / np.float32(pieces[at + 1] - pieces[at])
+            for piece in range(pieces[at], pieces[at + 1]):
+                k = chosen[piece]
+                if k >= 0:
+                    mixtures[d, k] -= weight
+                    words[term, k] -= weight
+                    sums[k] -= weight
+                    share[0, k] = 1 / (sums[k] + smooth)
+                whole = np.float32(0)
+                for block in range(blocks):
+                    j = block * LANES
+                    one = larger(load(mixtures, d, j) + load(prior, 0, j), zero)
+                    one = one * larger(load(words, term, j) + rest, zero) * load(share, 0, j)
+                    store(part, 0, j, one)
+                    whole += total(one)
+                    reached[block] = whole
+                bits ^= bits << np.uint64(13)
+                bits ^= bits >> np.uint64(7)
+                bits ^= bits << np.uint64(17)
+                left = np.float32(np.int64(bits >> np.uint64(40))) * np.float32(2.0**-24) * whole
+                block = 0
+                while block < blocks - 1 and reached[block] <= left:
+                    block += 1
+                if block:
+                    left -= reached[block - 1]
+                k, last = block * LANES, block * LANES + LANES - 1
+                left -= part[0, k]
+                while left >= 0 and k < last:
+                    k += 1
+                    left -= part[0, k]
+                while part[0, k] <= 0 and k > 0:  # rounding led past the last topic
+                    k -= 1
+                chosen[piece] = k
+                mixtures[d, k] += weight
+                words[term, k] += weight
+                added[term, k] += weight
+                sums[k] += weight
+                share[0, k] = 1 / (sums[k] + smooth)
+    state[0] = bits

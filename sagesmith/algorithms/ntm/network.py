@@ -99,7 +99,9 @@ class Network(nn.Module):
 
     def decode(self, theta: Tensor) -> Tensor:
         """The logits of words, (n, V)."""
-        return self.logit_normal(theta @ self.topics.T) + self.background  # type: ignore[no-any-return]
+        if isinstance(self.logit_normal, nn.Identity):
+            return torch.addmm(self.background, theta, self.topics.T)
+        return self.logit_normal(theta @ self.topics.T).add_(self.background)  # type: ignore[no-any-return]
 
     def forward(self, documents: Documents) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL of each document, (n,) each, divided by its length.
@@ -122,19 +124,26 @@ def _normal(size: int, wanted: bool) -> nn.Module:
 
 
 class Surprise(torch.autograd.Function):
-    """-sum of shares · log softmax(logits), for each document; one array of (n, V) less, each way, than torch's own."""
+    """-sum of shares · log softmax(logits), for each document.
+
+    The logits are overwritten, first by their exponentials and then by the gradient: an array of (n, V) that is new
+    at each step costs more than what is worked out in it. So there is one way back, and the logits are nobody else's.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, words: Tensor, shares: Tensor) -> Tensor:
-        total = torch.logsumexp(logits, dim=1)
-        ctx.save_for_backward(logits, total, rows, words, shares)
-        return total.index_add(0, rows, logits[rows, words] * shares, alpha=-1)
+        largest = logits.amax(dim=1)
+        picked = logits[rows, words] - largest[rows]
+        sums = logits.sub_(largest[:, None]).exp_().sum(dim=1)
+        ctx.save_for_backward(sums, rows, words, shares)
+        ctx.exponentials = logits
+        return torch.log(sums).index_add_(0, rows, picked * shares, alpha=-1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, total, rows, words, shares = ctx.saved_tensors
-        gradient = torch.exp_(logits - total[:, None]).mul_(upstream[0][:, None])
-        gradient[rows, words] -= shares * upstream[0][rows]
+        sums, rows, words, shares = ctx.saved_tensors
+        gradient = ctx.exponentials.mul_((upstream[0] / sums)[:, None])
+        gradient.index_put_((rows, words), -shares * upstream[0][rows], accumulate=True)
         return gradient, None, None, None
 
 

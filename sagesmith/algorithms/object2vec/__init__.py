@@ -239,7 +239,7 @@ class Object2Vec(FirstParty):
         return PairsChannel.over(name, of_python(*value))
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
-        from sagesmith.algorithms.nets import Team
+        from sagesmith.algorithms.nets import Team, flushed
         from sagesmith.algorithms.object2vec.network import Network
         from sagesmith.algorithms.object2vec.training import KINDS, Training
 
@@ -253,7 +253,8 @@ class Object2Vec(FirstParty):
             self._take_pretrained(network, channels.get("auxiliary"), run)
             network = team.copied(network)
             training = Training(network, settings, pairs["train"], pairs.get("validation"), team)
-            training.run()
+            with flushed():
+                training.run()
             if "test" in pairs:
                 for name, value in training.measured(pairs["test"]).items():
                     run.quality(f"test {name}", value, KINDS[name])

@@ -37,7 +37,7 @@ class Table(nn.Module):
         if not (self.lazy and self.training):
             return self.weight, ids
         self.rows, local = torch.unique(ids, return_inverse=True)
-        self.vectors = self.weight.detach()[self.rows].requires_grad_()
+        self.vectors = self.weight.detach().index_select(0, self.rows).requires_grad_()
         return self.vectors, local
 
 

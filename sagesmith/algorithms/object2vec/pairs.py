@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -169,7 +170,19 @@ def of_lists(lists: Sequence[Any], side: str) -> Tokens:
     Raises:
         ValueError: an empty list, or something that is no whole number of 0 or more, naming row and side.
     """
-    return Tokens.of([checked(one, f"row {number}", side) for number, one in enumerate(lists)])
+    plain = _plain(lists)
+    return plain or Tokens.of([checked(one, f"row {number}", side) for number, one in enumerate(lists)])
+
+
+def _plain(lists: Sequence[Any]) -> Tokens | None:
+    """Tokens of lists of Python's own integers, looked at all at once; None where a closer look is needed."""
+    if set(map(type, lists)) != {list}:
+        return None
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    flat = list(chain.from_iterable(lists))
+    if not lengths.all() or set(map(type, flat)) != {int} or not 0 <= min(flat) <= max(flat) <= LARGEST_ID:
+        return None
+    return Tokens(np.array(flat, np.int32), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
 
 def checked(value: Any, place: str, side: str) -> np.ndarray:

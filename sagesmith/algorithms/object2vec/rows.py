@@ -45,11 +45,11 @@ class LazyRows:
         if self._name == "sgd":
             return gradient.mul_(self._rate)
         if self._name == "adagrad":
-            total = moments[0][rows].addcmul_(gradient, gradient)
+            total = moments[0].index_select(0, rows).addcmul_(gradient, gradient)
             moments[0].index_copy_(0, rows, total)
             return gradient.div_(total.sqrt_().add_(ADAGRAD_EPSILON)).mul_(self._rate)
-        first = moments[0][rows].lerp_(gradient, 1 - BETA_1)
-        second = moments[1][rows].mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
+        first = moments[0].index_select(0, rows).lerp_(gradient, 1 - BETA_1)
+        second = moments[1].index_select(0, rows).mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
         moments[0].index_copy_(0, rows, first)
         moments[1].index_copy_(0, rows, second)
         root = second.sqrt_().div_((1 - BETA_2**self._steps) ** 0.5).add_(ADAM_EPSILON)

@@ -77,6 +77,11 @@ def from_vector(label: np.ndarray, name: str) -> np.ndarray:
     return np.asarray(rows[rows[:, 0] != PADDING])
 
 
+def vector_of(objects: np.ndarray) -> np.ndarray:
+    """The label vector of objects (m, 5), as im2rec packs it: (2 + 5 m,) float32."""
+    return np.concatenate([np.array([HEADER, PER_OBJECT], np.float32), np.asarray(objects, np.float32).ravel()])
+
+
 def from_annotation(content: bytes, picture: Picture) -> np.ndarray:
     """The objects of a JSON annotation: one of a file, or the value of an augmented manifest's attribute.
 

@@ -58,6 +58,8 @@ class VGGTrunk(Trunk):
         super().__init__()
         self.base = VGG16()
         self.widths = self.base.widths
+        for module in self.base.children():  # by their inputs: without normalisation, features would fade on the way
+            nn.init.kaiming_normal_(module.get_parameter("weight"), mode="fan_in", nonlinearity="relu")
         self.norm = nn.Parameter(torch.full((self.widths[0],), NORM))
 
     def forward(self, pictures: Tensor) -> Sequence[Tensor]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.randomcutforest.borrowed_compiled import borrowed
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
+from sagesmith.algorithms.randomcutforest.lanes_compiled import cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, Trees
 from sagesmith.formats.compiled import compiled, inlined
+from sagesmith.formats.words_compiled import address_of
 
 TOGETHER = 8  # walks down trees at once
 WALK = 4  # numbers about a walk, before its path

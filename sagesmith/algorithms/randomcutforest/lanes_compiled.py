@@ -8,22 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sagesmith.algorithms import lanes
+from sagesmith.algorithms.lanes import F32, I64
 from sagesmith.algorithms.randomcutforest.trees import LANES
-from sagesmith.formats.compiled import inlined
 
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-
-
-@inlined
-def address_of(array: np.ndarray) -> Any:
-    """Where a contiguous array begins; good for as long as the caller keeps the array."""
-    return np.int64(array.ctypes.data)
+_FLOATS = ir.VectorType(F32, LANES)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -31,16 +25,16 @@ def extension(_typing: Any, point: Any, low: Any, high: Any, width: Any) -> Any:
     """Σ max(0, low - x) + max(0, x - high) over `width` float32 coordinates, a multiple of LANES, from addresses."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        zero = ir.Constant(_FLOATS, [0.0] * LANES)
+        zero = lanes.constant(0.0, _FLOATS)
         total = cgutils.alloca_once_value(builder, zero)
-        blocks = builder.sdiv(arguments[3], ir.Constant(ir.IntType(64), LANES))
+        blocks = builder.sdiv(arguments[3], I64(LANES))
         starts = [builder.inttoptr(address, _FLOATS.as_pointer()) for address in arguments[:3]]
         with cgutils.for_range(builder, blocks) as loop:
             x, low, high = (builder.load(builder.gep(start, [loop.index]), align=4) for start in starts)
             below, above = builder.fsub(low, x), builder.fsub(x, high)
-            parts = [builder.select(builder.fcmp_ordered(">", part, zero), part, zero) for part in (below, above)]
+            parts = [lanes.larger(builder, part, zero) for part in (below, above)]
             builder.store(builder.fadd(builder.load(total), builder.fadd(*parts)), total)
-        return _sum_of(builder, builder.load(total))
+        return lanes.total(builder, builder.load(total))
 
     return types.float32(types.int64, types.int64, types.int64, types.int64), emit
 
@@ -53,28 +47,17 @@ def cover(_typing: Any, box: Any, low: Any, high: Any, least: Any, greatest: Any
     """
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        total = cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, [0.0] * LANES))
-        blocks = builder.sdiv(arguments[5], ir.Constant(ir.IntType(64), LANES))
+        total = cgutils.alloca_once_value(builder, lanes.constant(0.0, _FLOATS))
+        blocks = builder.sdiv(arguments[5], I64(LANES))
         starts = [builder.inttoptr(address, _FLOATS.as_pointer()) for address in arguments[:5]]
         with cgutils.for_range(builder, blocks) as loop:
             low, high, least, greatest = (builder.load(builder.gep(at, [loop.index]), align=4) for at in starts[1:])
             lower = builder.select(builder.fcmp_ordered("<", low, least), low, least)
-            upper = builder.select(builder.fcmp_ordered(">", high, greatest), high, greatest)
+            upper = lanes.larger(builder, high, greatest)
             builder.store(lower, builder.gep(starts[0], [loop.index]), align=4)
             behind = builder.gep(starts[0], [builder.add(loop.index, blocks)])
             builder.store(upper, behind, align=4)
             builder.store(builder.fadd(builder.load(total), builder.fsub(upper, lower)), total)
-        return _sum_of(builder, builder.load(total))
+        return lanes.total(builder, builder.load(total))
 
     return types.float32(*[types.int64] * 6), emit
-
-
-def _sum_of(builder: Any, vector: Any) -> Any:
-    """The sum of the lanes, halves upon halves."""
-    width = LANES
-    while width > 1:
-        width //= 2
-        index = ir.VectorType(ir.IntType(32), LANES)
-        places = [(lane + width) % LANES for lane in range(LANES)]
-        vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, ir.Constant(index, places)))
-    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))

@@ -24,9 +24,10 @@ from sagesmith.algorithms.randomcutforest.forest_compiled import (
     join_boxes,
     uniform,
 )
-from sagesmith.algorithms.randomcutforest.lanes_compiled import address_of, cover, extension
+from sagesmith.algorithms.randomcutforest.lanes_compiled import cover, extension
 from sagesmith.algorithms.randomcutforest.trees import EMPTY, LARGE, Samples, Trees
 from sagesmith.formats.compiled import compiled, inlined
+from sagesmith.formats.words_compiled import address_of
 
 FAR = 1e15  # rows that no stream reaches
 _ends = recalled(typeof((np.empty(1, np.float32), np.empty(1))))

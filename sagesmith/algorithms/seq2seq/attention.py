@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine, tanh_
 from sagesmith.algorithms.seq2seq.products import Held
 
 HIDDEN = float("-inf")
@@ -42,7 +43,7 @@ class _Energies(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
-        squashed = (query[:, :, None] + keys[:, None]).tanh_()  # (b, k, s, a)
+        squashed = tanh_(query[:, :, None] + keys[:, None])  # (b, k, s, a)
         ctx.save_for_backward(squashed, vector)
         return squashed @ vector
 
@@ -71,8 +72,8 @@ class Attention(nn.Module):
         self.kind = kind
         if kind == "dot" and query != key:
             raise ValueError(f"dot attention between states of {query} and {key} numbers")
-        self.query = nn.Linear(query, {"mlp": hidden, "bilinear": key}[kind]) if kind in ("mlp", "bilinear") else None
-        self.key = nn.Linear(key, hidden, bias=False) if kind == "mlp" else None
+        self.query = Affine(query, {"mlp": hidden, "bilinear": key}[kind]) if kind in ("mlp", "bilinear") else None
+        self.key = Affine(key, hidden, bias=False) if kind == "mlp" else None
         self.vector = nn.Parameter(torch.empty(hidden)) if kind == "mlp" else None
 
     def memory(self, states: Tensor, mask: Tensor) -> Memory:

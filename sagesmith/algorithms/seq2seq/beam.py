@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import affine
 from sagesmith.algorithms.seq2seq.network import Network
 from sagesmith.algorithms.seq2seq.sentences import Sentences
 from sagesmith.algorithms.seq2seq.vocabulary import BEGIN, END, PAD
@@ -67,7 +69,8 @@ class _Search:
         self._loop: Any = network.decoder.held()
         self._memory = network.decoder.memory(encoded)
         self._state: list[Tensor] = [part.repeat_interleave(beam, 0) for part in network.decoder.start(encoded)]
-        self._bias = network.output.bias.clone()
+        self._words = network.output.out_features
+        self._weight, self._bias = _in_blocks(network.output)
         self._bias[[PAD, BEGIN]] = -NEVER
         self._alive = np.arange(len(ids))
         self._limits = torch.from_numpy(limits).to(device)
@@ -95,7 +98,8 @@ class _Search:
         rows, beam = len(self._alive), self._beam
         embedded = self._network.embedding(self._tokens[:, :, -1].flatten())
         output, state, weights = self._loop.step(self._loop.projected(embedded), self._state, self._memory)
-        costs, words = _best(output, self._network.output.weight, self._bias, beam)
+        costs, words = _best(output, self._weight, self._bias, beam)
+        words.clamp_(max=self._words - 1)  # beyond: impossible ones, of endless cost
         width = costs.shape[1]
         costs, words = costs.view(rows, beam, width), words.view(rows, beam, width)
         sums = self._sums[:, :, None] + costs
@@ -136,24 +140,31 @@ class _Search:
         self._seen = None if self._seen is None else self._seen[kept]
 
 
+def _in_blocks(output: nn.Linear) -> tuple[Tensor, Tensor]:
+    """The output layer's weight and a copy of its bias, with impossible words behind up to a whole block."""
+    beyond = -len(output.weight) % BLOCK
+    weight = F.pad(output.weight, (0, 0, 0, beyond)) if beyond else output.weight
+    return weight, F.pad(output.bias, (0, beyond), value=-NEVER)
+
+
 def _best(states: Tensor, weight: Tensor, bias: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` words of the least negative log probability for every row of states, (n, count), and their ids.
 
     The best words are in the `count` blocks with the best words: a sweep for the largest of each block, which costs far
     less than sorting, leaves few words to sort.
+
+    Args:
+        weight, bias: see _in_blocks.
     """
-    words = len(weight)
-    blocks = -(-words // BLOCK)
-    scores = torch.empty(len(states), blocks * BLOCK, device=states.device)
-    scores[:, words:] = -NEVER
-    torch.addmm(bias, states, weight.t(), out=scores[:, :words])
-    largest = scores.view(len(states), blocks, BLOCK).amax(2)
-    _, block = largest.topk(min(count, blocks), sorted=False)
+    scores = affine(states, weight, bias)
+    blocks = scores.view(len(states), -1, BLOCK)
+    _, block = blocks.amax(2).topk(min(count, blocks.shape[1]), sorted=False)
     places = (block[:, :, None] * BLOCK + torch.arange(BLOCK, device=states.device)).flatten(1)
-    found, order = scores.gather(1, places).topk(min(count, words))
-    top = found[:, :1]
-    normaliser = (scores - top).exp_().sum(1, keepdim=True).log_() + top
-    return normaliser - found, places.gather(1, order).clamp_(max=words - 1)  # beyond: impossible ones, of endless cost
+    found, order = scores.gather(1, places).topk(min(count, places.shape[1]))
+    # The first word's probability is exp(score - normaliser)
+    torch.softmax(scores, 1, out=scores)
+    normaliser = found[:, :1] - scores.amax(1, keepdim=True).log()
+    return normaliser - found, places.gather(1, order)
 
 
 def limits_of(lengths: np.ndarray, buckets: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine, tanh_
 from sagesmith.algorithms.seq2seq.products import Held
 
 _tanh_backward = torch.ops.aten.tanh_backward
@@ -29,11 +30,12 @@ class _LSTMGates(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor | None, cell: Tensor) -> tuple[Tensor, Tensor]:
         size = cell.shape[1]
         gates = a.clone() if b is None else a + b
-        gates[:, : 3 * size].sigmoid_()
-        gates[:, 3 * size :].tanh_()
         into, forget, out, new = _parts(gates, size)
+        new.mul_(2)  # tanh(x) = 2 sigmoid(2 x) - 1
+        gates.sigmoid_()
+        new.mul_(2).sub_(1)
         following = torch.addcmul(forget * cell, into, new)
-        squashed = following.tanh()
+        squashed = tanh_(following.clone())
         ctx.save_for_backward(gates, cell, squashed)
         return out * squashed, following
 
@@ -62,7 +64,7 @@ class _GRUGates(torch.autograd.Function):
         gates[:, : 2 * size].add_(recurrent[:, : 2 * size]).sigmoid_()
         reset, update, new = _parts(gates, size)
         remembered = recurrent[:, 2 * size :]
-        new.addcmul_(reset, remembered).tanh_()
+        tanh_(new.addcmul_(reset, remembered))
         ctx.save_for_backward(gates, remembered, output)
         return torch.lerp(new, output, update)
 
@@ -91,8 +93,8 @@ class LSTMStep(nn.Module):
 
     def __init__(self, embedded: int, fed: int, size: int) -> None:
         super().__init__()
-        self.embedded = nn.Linear(embedded, 4 * size) if embedded else None
-        self.recurrent = nn.Linear(fed + size, 4 * size)
+        self.embedded = Affine(embedded, 4 * size) if embedded else None
+        self.recurrent = Affine(fed + size, 4 * size)
         self._size = size
 
     def held(self) -> LSTMLoop:
@@ -122,9 +124,9 @@ class GRUStep(nn.Module):
 
     def __init__(self, embedded: int, fed: int, size: int) -> None:
         super().__init__()
-        self.embedded = nn.Linear(embedded, 3 * size) if embedded else None
-        self.fed = nn.Linear(fed, 3 * size)
-        self.recurrent = nn.Linear(size, 3 * size)
+        self.embedded = Affine(embedded, 3 * size) if embedded else None
+        self.fed = Affine(fed, 3 * size)
+        self.recurrent = Affine(size, 3 * size)
         self._size = size
 
     def held(self) -> GRULoop:

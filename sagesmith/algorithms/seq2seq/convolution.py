@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine
 from sagesmith.algorithms.seq2seq.attention import Memory, cover_of
 from sagesmith.algorithms.seq2seq.encoders import Encoded
 
@@ -33,7 +34,7 @@ class Convolution(nn.Module):
     def __init__(self, width: int, size: int, activation: str) -> None:
         super().__init__()
         self.width, self._activation = width, ACTIVATIONS[activation]
-        self.kernel = nn.Linear(width * size, 2 * size if activation == "glu" else size)
+        self.kernel = Affine(width * size, 2 * size if activation == "glu" else size)
 
     def forward(self, padded: Tensor) -> Tensor:
         """(b, t + width - 1, c) -> (b, t, c)."""
@@ -61,7 +62,7 @@ class ConvolutionalEncoder(nn.Module):
         self.embedding = nn.Embedding(words, width)
         self.positions = Positions(settings["max_seq_len_source"], width)
         self.dropout = nn.Dropout(settings["embed_dropout_source"])
-        self.widened = nn.Linear(width, size)
+        self.widened = Affine(width, size)
         self._kernel = kernel = settings["cnn_kernel_width_encoder"]
         activation = settings["cnn_activation_type"]
         self.blocks = nn.ModuleList(
@@ -96,12 +97,12 @@ class ConvolutionalDecoder(nn.Module):
         size, layers = settings["cnn_num_hidden"], settings["num_layers_decoder"]
         kernel, activation = settings["cnn_kernel_width_decoder"], settings["cnn_activation_type"]
         self.positions = Positions(settings["max_seq_len_target"] + 1, width)
-        self.key = nn.Linear(source, width)
-        self.widened = nn.Linear(width, size)
+        self.key = Affine(source, width)
+        self.widened = Affine(width, size)
         self.blocks = nn.ModuleList(Convolution(kernel, size, activation) for _ in range(layers))
-        self.queries = nn.ModuleList(nn.Linear(size, width) for _ in range(layers))
-        self.contexts = nn.ModuleList(nn.Linear(width, size) for _ in range(layers))
-        self.narrowed = nn.Linear(size, width)
+        self.queries = nn.ModuleList(Affine(size, width) for _ in range(layers))
+        self.contexts = nn.ModuleList(Affine(width, size) for _ in range(layers))
+        self.narrowed = Affine(size, width)
         self.hidden_dropout = nn.Dropout(settings["cnn_hidden_dropout"])
         self._hidden, self._window = size, kernel - 1
 

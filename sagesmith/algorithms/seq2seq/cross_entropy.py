@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import affine
+
 PIECE = 1 << 21  # scores of a piece: 8 MiB
 
 
@@ -45,32 +47,34 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, counting: bool) -> Any:
         learning = any(ctx.needs_input_grad)
         total, right = states.new_zeros((), dtype=torch.float64), labels.new_zeros(())
-        gradients = [torch.empty_like(states), torch.zeros_like(weight), torch.zeros_like(bias)] if learning else []
+        for_states, for_weight, for_bias = torch.empty_like(states), None, None
         for part in _pieces(len(states), len(weight)):
-            scores = torch.addmm(bias, states[part], weight.t())
+            scores = affine(states[part], weight, bias)
             wanted = labels[part, None]
             if counting:
                 right += (scores.argmax(1, keepdim=True) == wanted).sum()
             largest = scores.amax(1, keepdim=True)
             own = scores.gather(1, wanted) - largest
-            scores.sub_(largest).exp_()
-            sums = scores.sum(1, keepdim=True)
-            total += (sums.log() - own).sum()
+            shares = torch.softmax(scores, 1)
+            # The largest share is exp(largest - log of the sum): it never vanishes, as the wanted one may.
+            total -= (own + shares.amax(1, keepdim=True).log()).sum()
             if learning:
-                scores.div_(sums * len(states))
-                scores.scatter_add_(1, wanted, scores.new_full(wanted.shape, -1 / len(states)))
-                torch.mm(scores, weight, out=gradients[0][part])
-                gradients[1].addmm_(scores.t(), states[part])
-                gradients[2].add_(scores.sum(0))
-        ctx.save_for_backward(*gradients)
+                shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, -1))
+                for_states[part] = affine(shares, weight.t())
+                more = affine(shares.t(), states[part].t())
+                for_weight = more if for_weight is None else for_weight.add_(more)
+                more = shares.sum(0)
+                for_bias = more if for_bias is None else for_bias.add_(more)
+        ctx.gradients = (for_states, for_weight, for_bias) if learning else None
         mean = (total / len(states)).to(states.dtype)
         ctx.mark_non_differentiable(total, right)
         return mean, total, right
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        states, weight, bias = ctx.saved_tensors
-        return gradient * states, gradient * weight, gradient * bias, None, None
+        made, ctx.gradients = ctx.gradients, None  # scaled in place: they serve once
+        torch._foreach_mul_(made, gradient / len(made[0]))
+        return *made, None, None
 
 
 def cross_entropy(output: nn.Linear, states: Tensor, labels: Tensor, counting: bool) -> tuple[Tensor, Counted]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine, tanh
 from sagesmith.algorithms.seq2seq.attention import Attention, AttentionLoop, Memory
 from sagesmith.algorithms.seq2seq.cells import STEPS, GRULoop, GRUStep, LSTMLoop, LSTMStep
 from sagesmith.algorithms.seq2seq.encoders import Encoded
@@ -41,10 +42,10 @@ class RecurrentDecoder(nn.Module):
         self._init = settings["rnn_decoder_state_init"]
         states = step.states * layers
         given = 0 if self._init == "zero" else states
-        self.initial = nn.ModuleList(nn.Linear(source, size) for _ in range(given))
+        self.initial = nn.ModuleList(Affine(source, size) for _ in range(given))
         hidden = settings["rnn_attention_num_hidden"] or size
         self.attention = Attention(settings["rnn_attention_type"], size, source, hidden)
-        self.combined = nn.Linear(source + size, size)
+        self.combined = Affine(source + size, size)
         self.dropout = nn.Dropout(settings["rnn_decoder_hidden_dropout"])
         self._states = states
 
@@ -57,7 +58,7 @@ class RecurrentDecoder(nn.Module):
         if self._init == "zero":
             return [nothing] * (1 + self._states)
         seen = encoded.last() if self._init == "last" else encoded.mean()
-        return [nothing, *(torch.tanh(layer(seen)) for layer in self.initial)]
+        return [nothing, *(tanh(layer(seen)) for layer in self.initial)]
 
     def forward(self, embedded: Tensor, encoded: Encoded) -> Tensor:
         """Target embeddings (b, t, e), shifted by one -> (b, t, h), under teacher forcing."""
@@ -107,5 +108,5 @@ class RecurrentLoop:
             output = made[0] + output if residual else made[0]
         if context is None or weights is None:
             context, weights = self._attention(output, memory)
-        attentional = torch.tanh(self._combined(torch.cat((context, output), 1)))
+        attentional = tanh(self._combined(torch.cat((context, output), 1)))
         return attentional, [attentional, *following], weights

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import Affine
 from sagesmith.algorithms.seq2seq.buckets import Padded
 from sagesmith.algorithms.seq2seq.cells import GRUStep, LSTMStep
 from sagesmith.algorithms.seq2seq.convolution import ConvolutionalDecoder, ConvolutionalEncoder
@@ -31,7 +32,7 @@ class Network(nn.Module):
         recurrent = settings["decoder_type"] == "rnn"
         kind = RecurrentDecoder if recurrent else ConvolutionalDecoder
         self.decoder = kind(settings, self.encoder.size, width)
-        self.output = nn.Linear(self.decoder.size, target_words)
+        self.output = Affine(self.decoder.size, target_words)
 
     @property
     def device(self) -> torch.device:

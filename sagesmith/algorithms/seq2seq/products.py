@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sagesmith.algorithms.affine import affine
+
 _Notes = list[tuple[Tensor, Tensor]]
 
 
@@ -30,7 +32,7 @@ class _Held(torch.autograd.Function):
             return None, None, None
         inputs, gradients = (torch.cat(parts) for parts in zip(*ctx.notes, strict=True))
         ctx.notes.clear()
-        return gradients.t() @ inputs, gradients.sum(0), None
+        return affine(gradients.t(), inputs.t()), gradients.sum(0), None
 
 
 class _Applied(torch.autograd.Function):
@@ -38,13 +40,13 @@ class _Applied(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, notes: _Notes) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.notes = notes
-        return torch.addmm(bias, x, weight.t())
+        return affine(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
         x, weight = ctx.saved_tensors
         ctx.notes.append((x, gradient))
-        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None
+        return affine(gradient, weight.t()) if ctx.needs_input_grad[0] else None, None, None, None
 
 
 class Held:
@@ -60,5 +62,5 @@ class Held:
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self._learning:
-            return torch.addmm(self._bias, x, self._weight.t())
+            return affine(x, self._weight, self._bias)
         return _Applied.apply(x, self._weight, self._bias, self._notes)  # type: ignore[no-untyped-call,no-any-return]

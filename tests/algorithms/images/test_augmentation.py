@@ -6,6 +6,8 @@ import colorsys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sagesmith.algorithms.images.augmentation import (
@@ -127,3 +129,21 @@ def test_without_a_level_the_middle_is_taken(noise):
     augmented(noise, into, "")
     assert (into == noise[20:40, 30:50]).all()
     assert whole(noise) == (0, 0, 80, 60)
+
+
+SIDES, STARTS, SPANS = st.integers(1, 40), st.floats(-60, 60), st.floats(0.3, 120)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SIDES, SIDES, SIDES, SIDES, STARTS, STARTS, SPANS, SPANS, st.booleans(), st.sampled_from([1, 3]))
+def test_every_window_of_a_plain_picture_is_plain_and_filled_beyond(  # weights sum to one, and every pixel is written
+    height, width, down, across, left, top, span_x, span_y, flip, channels
+):
+    image = np.full((height, width, channels), 200, np.uint8)
+    into = np.full((down, across, channels), 77, np.uint8)
+    taken(image, Window(left, top, span_x, span_y), into, flip=flip, fill=9)
+    columns = left + (np.arange(across) + 0.5) * span_x / across
+    rows = top + (np.arange(down) + 0.5) * span_y / down
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+    expected = np.where(inside[:, ::-1] if flip else inside, 200, 9)
+    assert (into == expected[..., None]).all()

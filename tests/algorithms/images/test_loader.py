@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 
 from sagesmith.algorithms.images.augmentation import augmented
+from sagesmith.algorithms.images.keeping import Keeper
 from sagesmith.algorithms.images.loader import Loader, Skipped
-from sagesmith.algorithms.images.pictures import ArrayPictures, FilePictures, RecordPictures, class_folders
+from sagesmith.algorithms.images.pictures import (
+    ArrayPictures,
+    FilePictures,
+    Picture,
+    Pictures,
+    RecordPictures,
+    class_folders,
+)
 from sagesmith.algorithms.images.streams import PictureStream
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.image_records import ImageRecord, RecordWriter
-from sagesmith.formats.images import png
+from sagesmith.formats.images import jpeg, png
 
 
 def pictures(count: int = 21) -> ArrayPictures:
@@ -113,3 +121,39 @@ def test_class_folders_are_labelled_in_order(tmp_path):
     (tmp_path / "emu").mkdir()
     with pytest.raises(DataError, match="class 'emu' has no pictures"):
         class_folders(tmp_path)
+
+
+def test_pixels_stay_in_memory_as_long_as_there_is_room(tmp_path):
+    root = tmp_path / "train"
+    root.mkdir()
+    for number in range(10):
+        (root / f"{number}.png").write_bytes(png(np.full((12, 12, 3), number, np.uint8)))
+    files = sorted(root.iterdir())
+    given = FilePictures(root, files, np.arange(10, dtype=np.float32)[:, None])
+    encoded = len(files[0].read_bytes())
+    loader = Loader(given, crop, 4, (8, 8, 3), seed=1, threads=1, keep=7 * (12 * 12 * 3 + encoded + 9))
+    fresh = Loader(given, crop, 4, (8, 8, 3), seed=1, keep=0)
+    wanted = [batch.images for batch in fresh.epoch(1)]
+    list(loader.epoch(0))
+    for path in files[:7]:
+        path.unlink()  # no longer needed
+    for batch, images in zip(loader.epoch(1), wanted, strict=True):
+        assert (batch.images == images).all()
+    (root / "9.png").unlink()
+    with pytest.raises(DataError, match=r"^train/9\.png: cannot be read"):
+        list(loader.epoch(2))
+
+
+def test_kept_pixels_are_those_that_were_asked_for():
+    class One(Pictures):
+        def __len__(self):
+            return 1
+
+        def picture(self, i):
+            return Picture("1.jpg", jpeg(np.full((64, 64, 3), 90, np.uint8)), None)
+
+    keeper = Keeper(One())
+    assert keeper.picture(0).pixels(at_least=20).shape == (32, 32, 3)
+    assert keeper.picture(0).pixels(at_least=20) is keeper.picture(0).pixels(at_least=20)
+    assert keeper.picture(0).pixels(grey=True).shape == (64, 64, 1)
+    assert keeper.picture(0).pixels(at_least=20).shape == (32, 32, 3)
