@@ -311,6 +311,7 @@ def started(name: str, part: str, given: argparse.Namespace) -> subprocess.Popen
     paths = [*given.path, str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "OMP_NUM_THREADS": str(given.threads),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),  # as jobs have it; the same for all
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     command = [interpreter, __file__, "--contestant", name, "--part", part]

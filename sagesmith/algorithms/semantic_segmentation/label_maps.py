@@ -16,7 +16,7 @@ from sagesmith.formats.errors import DataError
 from sagesmith.formats.nesting import load_json
 
 FILES = ("train_label_map.json", "validation_label_map.json")
-_UNKNOWN = -1
+_UNKNOWN = 254  # above every class, below IGNORED
 
 
 class LabelMap:
@@ -32,7 +32,7 @@ class LabelMap:
 
     def __init__(self, classes: int, document: Any = None, name: str = "label map") -> None:
         self.classes = classes
-        self._table = np.full(256, _UNKNOWN, np.int16)
+        self._table = np.full(256, _UNKNOWN, np.uint8)  # class of each pixel value
         self._table[IGNORED] = IGNORED
         if document is None:
             document = {}
@@ -71,14 +71,14 @@ class LabelMap:
         Raises:
             DataError: a pixel value that stands for no class, naming the mask `name` and one place.
         """
-        found: np.ndarray = self._table[mask]
-        if found.min(initial=0) == _UNKNOWN:
-            row, column = (int(index) for index in np.argwhere(found == _UNKNOWN)[0])
+        found = mask.tobytes().translate(self._table.tobytes())  # quicker than indexing
+        if (first := found.find(_UNKNOWN)) >= 0:
+            row, column = divmod(first, mask.shape[1])
             raise DataError(
                 f"{name}: pixel value {mask[row, column]} (column {column}, row {row}) stands for none of the "
                 f"{self.classes} classes; allowed are {self._allowed()}"
             )
-        return found.astype(np.uint8)
+        return np.frombuffer(found, np.uint8).reshape(mask.shape)
 
     def _allowed(self) -> str:
         values = np.flatnonzero(self._table != _UNKNOWN).tolist()
