@@ -142,6 +142,8 @@ class Limited(Run):
 
     def log(self, message: str, *arguments: object, level: int = 20) -> None:
         line = message % arguments if arguments else message
+        if line.startswith("Final configuration"):  # the folder is listed; neither side's clock counts that
+            self._began = time.perf_counter()
         if "Time cost" in line:
             self._since = self.trained
         if match := re.search(r"Validation-accuracy=(\S+)", line):
@@ -255,11 +257,13 @@ def quality(given: argparse.Namespace) -> dict[str, list[Point]]:
     for name, make in (("sagesmith", ours), ("torchvision", torchvisions)):
         if name not in given.contenders:
             continue
-        probe = min(count, 8 * BATCH if given.device == "cpu" else count)
-        make(given, probe, 1)
-        seconds = make(given, probe, 1)[0][0] * count / probe
-        epochs = given.epochs or max(1, round(given.seconds / seconds))
-        print(f"{name}: an epoch of {count} pictures takes about {seconds:.1f} s; {epochs} epochs", flush=True)
+        epochs = given.epochs
+        if not epochs:
+            probe = min(count, 8 * BATCH if given.device == "cpu" else count)
+            make(given, probe, 1)
+            seconds = make(given, probe, 1)[0][0] * count / probe
+            epochs = max(1, round(given.seconds / seconds))
+        print(f"{name}: {epochs} epochs of {count} pictures", flush=True)
         curves[f"{name}, ResNet-{given.depth}"] = points = make(given, count, epochs)
         print(
             f"ResNet-{given.depth}, {count} pictures an epoch: {name}: test accuracy {points[-1][1]:.4f} (best "

@@ -124,8 +124,10 @@ def safetensors(path: Path, state: dict[str, Tensor]) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-@pytest.mark.parametrize("layout", ["torchvision", "hugging face", "hugging face trunk"])
+@pytest.mark.parametrize(
+    ("depth", "layout"),
+    [(18, "torchvision"), (18, "hugging face trunk"), (50, "torchvision"), (50, "hugging face")],
+)
 def test_published_resnets_are_taken(tmp_path: Path, depth: int, layout: str) -> None:
     torch.manual_seed(depth)
     published, network = ResNet(depth, classes=7).eval(), ResNet(depth, classes=2).eval()

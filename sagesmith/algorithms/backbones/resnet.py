@@ -84,7 +84,7 @@ class ResNet(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, classes): the logits."""
         assert self.fc is not None, "a network without a last layer has features only"
-        logits: Tensor = self.fc(self.features(pictures)[-1].mean((2, 3)))
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(self.features(pictures)[-1], 1).flatten(1))
         return logits
 
 
