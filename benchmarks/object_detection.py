@@ -312,7 +312,7 @@ def inference(given: argparse.Namespace) -> None:
 
 
 def behind(count: int, spread: float, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of 20 classes and offsets: `spread` 8 leaves about 1400 candidates in a picture, 1 almost all boxes."""
+    """Logits of 20 classes and offsets: `spread` 8 leaves about 1400 candidates in a picture, 1 most scores."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(count, len(default_boxes(SIDE)), 21, generator=generator)
     logits[..., 0] += spread
