@@ -214,7 +214,7 @@ class Torchvision:
         folder = self.given.data
         with torch.inference_mode():
             for path in sorted((folder / "val").iterdir()):
-                image, mask = opened(path, folder / "valannot" / path.name)
+                image, mask = opened(path, folder / "valannot" / f"{path.stem}.png")
                 pixels = torch.from_numpy(np.array(image))[None].to(self.device)
                 found = network(self.normalized(pixels))["out"].argmax(dim=1)[0].cpu().numpy()
                 mask = np.array(mask)
@@ -226,7 +226,9 @@ class Scenes:
     """CamVid's training pictures through transforms v2: the longer side to base x U(0.5, 2), a crop, a flip."""
 
     def __init__(self, folder: Path, base: int, crop: int) -> None:
-        self.files = [(path, folder / "trainannot" / path.name) for path in sorted((folder / "train").iterdir())]
+        self.files = [
+            (path, folder / "trainannot" / f"{path.stem}.png") for path in sorted((folder / "train").iterdir())
+        ]
         self.base, self.crop = base, crop
 
     def __len__(self) -> int:

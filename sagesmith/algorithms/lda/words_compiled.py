@@ -11,7 +11,7 @@ from math import log
 import numpy as np
 
 from sagesmith.algorithms.lanes_compiled import LANES, larger, load, spread, store, total
-from sagesmith.formats.compiled import compiled
+from sagesmith.formats.compiled import compiled, inlined
 
 TINY = np.float32(1e-30)
 
@@ -149,23 +149,30 @@ def collapse(
                 store(mixtures, d, j, load(sums, 0, j) + load(prior, 0, j))
 
 
+@inlined
+def fallen_on(left: np.float32, part: np.ndarray, reached: np.ndarray) -> int:
+    """The topic in whose share `left` falls: `part` (1, K8) are the shares, `reached` their sums up to each block."""
+    block = 0
+    while block < len(reached) - 1 and reached[block] <= left:
+        block += 1
+    if block:
+        left -= reached[block - 1]
+    k, last = block * LANES, block * LANES + LANES - 1
+    left -= part[0, k]
+    while left >= 0 and k < last:
+        k += 1
+        left -= part[0, k]
+    while part[0, k] <= 0 and k > 0:  # rounding led past the last topic
+        k -= 1
+    return k
+
+
 @compiled
 def sample(
-    begin: int,
-    end: int,
-    starts: np.ndarray,
-    terms: np.ndarray,
-    counts: np.ndarray,
-    pieces: np.ndarray,
-    words: np.ndarray,
-    sums: np.ndarray,
-    prior: np.ndarray,
-    smoothing: float,
-    state: np.ndarray,
-    chosen: np.ndarray,
-    mixtures: np.ndarray,
-    added: np.ndarray,
-) -> None:
+    begin: int, end: int, starts: np.ndarray, terms: np.ndarray, counts: np.ndarray, pieces: np.ndarray,
+    words: np.ndarray, sums: np.ndarray, prior: np.ndarray, smoothing: float, state: np.ndarray, chosen: np.ndarray,
+    mixtures: np.ndarray, added: np.ndarray,
+) -> None:  # fmt: skip
     """One sweep of collapsed Gibbs sampling over documents, one word after another.
 
     Griffiths and Steyvers, Finding Scientific Topics, PNAS 101 (2004), equation 5: a word's topic is drawn ∝
@@ -206,18 +213,7 @@ def sample(
                 bits ^= bits >> np.uint64(7)
                 bits ^= bits << np.uint64(17)
                 left = np.float32(np.int64(bits >> np.uint64(40))) * np.float32(2.0**-24) * whole
-                block = 0
-                while block < blocks - 1 and reached[block] <= left:
-                    block += 1
-                if block:
-                    left -= reached[block - 1]
-                k, last = block * LANES, block * LANES + LANES - 1
-                left -= part[0, k]
-                while left >= 0 and k < last:
-                    k += 1
-                    left -= part[0, k]
-                while part[0, k] <= 0 and k > 0:  # rounding led past the last topic
-                    k -= 1
+                k = fallen_on(left, part, reached)
                 chosen[piece] = k
                 mixtures[d, k] += weight
                 words[term, k] += weight
