@@ -22,6 +22,7 @@ from sagesmith.algorithms.base import Algorithm
 # The interface itself and what algorithms share: modules here that are no algorithm and need not be looked into.
 _INTERFACE = frozenset(
     {
+        "affine",
         "arrays",
         "backbones",
         "base",
