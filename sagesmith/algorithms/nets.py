@@ -32,7 +32,8 @@ try:
     import torch.distributed as distributed
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "this algorithm needs PyTorch, which is not installed: pip install 'sagesmith[neural]' (a CPU build is enough)",
+        "this algorithm needs PyTorch, which is not installed: pip install 'sagesmith[neural]', or 'sagesmith[vision]' "
+        "for pictures (a CPU build is enough)",
         name=error.name,
     ) from error
 
