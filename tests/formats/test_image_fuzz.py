@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +23,7 @@ from sagesmith.formats.image_lists import Listed, read_list, write_list
 from sagesmith.formats.image_records import ImageRecord, framed, packed, payloads, record_at, records, scan
 from sagesmith.formats.images import decoded, jpeg, mask_of, png, size_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF data, which Pillow then leaves out
 MAGIC = struct.pack("<I", 0xCED7230A)
 PIXELS = np.random.default_rng(0).integers(256, size=(24, 40, 3), dtype=np.uint8)
 
@@ -133,6 +135,8 @@ def test_any_json_is_an_annotation_or_refused(content: object) -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example([2.0, float("inf")])
+@example([7.0, 2.305843009213694e18, 0.0, 0.0, 0.0, 0.0, 0.0])
 @given(st.lists(st.floats(width=32) | st.integers(-2, 7).map(float), max_size=14))
 def test_any_label_is_boxes_or_refused(label: list[float]) -> None:
     picture = Picture("record 1", b"", np.float32(label))

@@ -21,6 +21,7 @@ from sagesmith.formats.nesting import load_json
 HEADER, PER_OBJECT = 2, 5  # numbers of a label vector before its objects, and of an object
 PADDING = -1.0
 FEWEST_WIDTH = 1e-6  # share of the picture below which a side is none
+LARGEST = 1e9  # class or pixel; no picture is as wide, and float32 parts with whole numbers long before
 
 
 class Invalid(Exception):
@@ -65,8 +66,9 @@ def from_vector(label: np.ndarray, name: str) -> np.ndarray:
     """
     if len(label) < HEADER:
         raise Invalid(f"{name}: a label of {len(label)} number(s) has no objects: is it one for Image Classification?")
-    header, width = label[0], label[1]
-    if not (header >= HEADER and width >= PER_OBJECT and header % 1 == width % 1 == 0 and header <= len(label)):
+    header, width = float(label[0]), float(label[1])
+    longest = max(len(label), PER_OBJECT)
+    if not (HEADER <= header <= len(label) and PER_OBJECT <= width <= longest and header % 1 == width % 1 == 0):
         raise Invalid(f"{name}: a label begins with its header's width and its objects', not {header:g}, {width:g}")
     body = label[int(header) :]
     if len(body) % int(width):
@@ -138,7 +140,8 @@ def _row(one: Any, name: str) -> Sequence[float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Whether it is one that a class or a pixel can be: finite, and not beyond LARGEST."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _within(rows: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
