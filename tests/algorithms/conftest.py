@@ -61,6 +61,14 @@ class JobLike(RecordingRun):
 
 
 @pytest.fixture
+def environment() -> dict[str, str]:
+    """Of a job's processes: one thread each, and warnings are errors."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    root = str(Path(__file__).parents[2])
+    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
 def job(tmp_path: Path) -> JobLike:
     return JobLike(tmp_path)
 

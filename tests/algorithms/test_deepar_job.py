@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,6 @@ from sagesmith.contract import JobFolder
 from tests.algorithms.deepar_series import AS_STRINGS, drawn, lines, shortened
 from tests.container.jobs import Job, serving
 from tests.container.test_distributed import TwoHosts
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

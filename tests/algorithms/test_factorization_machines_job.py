@@ -41,13 +41,6 @@ def records(rows: Any, label: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
-@pytest.fixture
 def job(tmp_path: Path, environment: dict[str, str]) -> Job:
     made = Job(JobFolder(tmp_path / "ml").create(), environment, "factorization-machines")
     return made.configure("hyperparameters", STRINGS)

@@ -28,13 +28,6 @@ HELD = drawn(48, seed=1)
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
-@pytest.fixture
 def job(tmp_path: Path, environment: dict[str, str]) -> Job:
     made = Job(JobFolder(tmp_path / "job").create(), environment, "image-classification")
     made.configure("resources", {"current_host": "algo-1", "hosts": ["algo-1"]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -20,13 +19,6 @@ SETTINGS = {
     "num_entity_vectors": "80", "vector_dim": "16", "epochs": "4", "learning_rate": "0.02", "mini_batch_size": "200",
 }  # fmt: skip
 NATIVE = {name: float(value) if "." in value else int(value) for name, value in SETTINGS.items()}
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

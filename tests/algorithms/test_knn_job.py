@@ -35,13 +35,6 @@ def csv(table: np.ndarray) -> str:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
-@pytest.fixture
 def table(wine: Any) -> np.ndarray:
     """178 rows, the label first."""
     X, y = wine

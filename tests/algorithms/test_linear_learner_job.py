@@ -39,13 +39,6 @@ def csv(X: np.ndarray, y: np.ndarray) -> str:
     return "".join(",".join(repr(float(v)) for v in row) + "\n" for row in np.column_stack([y, X]))
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
 class InGang(RecordingRun):
     """One of several hosts that are threads of this process."""
 

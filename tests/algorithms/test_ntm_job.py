@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
@@ -31,13 +30,6 @@ SETTINGS = {
 }  # fmt: skip
 NATIVE = {name: int(value) if value.isdigit() else value for name, value in SETTINGS.items()}
 COUNTS = drawn(1200)[0]
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import time
@@ -21,13 +20,6 @@ from tests.container.jobs import Job, serving
 JSONLINES = "application/jsonlines"
 SETTINGS = {name: str(value) for name, value in SMALL.items()} | {"_kvstore": "device", "_num_gpus": "auto"}
 TRAIN, HELD = drawn(300), drawn(60, seed=1)
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ ROWS = (np.random.default_rng(2).normal(size=(400, 6)) * np.arange(1, 7) + 8).as
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-
-
-@pytest.fixture
 def job(tmp_path: Path, environment: dict[str, str]) -> Job:
     job = Job(JobFolder(tmp_path / "job").create(), environment, "pca")
     job.configure("hyperparameters", SETTINGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,6 @@ def csv(table: np.ndarray) -> str:
 
 def read_back(table: np.ndarray) -> np.ndarray:
     return np.float32([[float(f"{value:.6g}") for value in row] for row in table])
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 def job_of(folder: Path, environment: dict[str, str], **settings: str) -> Job:

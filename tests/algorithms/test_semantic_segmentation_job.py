@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import signal
 import subprocess
@@ -30,13 +29,6 @@ SETTINGS = {
 }  # fmt: skip
 CHANNELS = ("train", "train_annotation", "validation", "validation_annotation")
 HELD = drawn(3, (32, 40), seed=1)
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import time
@@ -20,13 +19,6 @@ from tests.container.jobs import Job, serving
 RECORDIO = "application/x-recordio-protobuf"
 SETTINGS = {name: str(value) for name, value in SMALL.items()} | {"max_num_epochs": "3", "bleu_sample_size": "10"}
 TRAIN, HELD = backwards(300), backwards(30, seed=1)
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,6 @@ def logged(log: str) -> dict[str, float]:
     """The last round's metrics by name."""
     line = [line for line in log.splitlines() if line.startswith("[7]\t")][-1]
     return {name: float(value) for name, value in (field.split(":") for field in line.split("\t")[1:])}
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    root = str(Path(__file__).parents[2])
-    return kept | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.mark.slow
