@@ -30,8 +30,9 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Te
 def _loaded():  # type: ignore[no-untyped-def]
     try:
         import torchvision
-    except RuntimeError:  # operator torchvision::nms does not exist
-        pass
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
     else:
         return torchvision
     import sys

@@ -31,6 +31,15 @@ class Checkpoint:
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
 
+    def part(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays that `joined` was given as this part, by their own names; none if there was no such part."""
+        return {key.removeprefix(f"{name}/"): array for key, array in self.arrays.items() if key.startswith(f"{name}/")}
+
+
+def joined(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several parts (a network, an optimiser) under one roof, for `Checkpoints.write`."""
+    return {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+
 
 class Checkpoints:
     """The checkpoints of one run: written and read by the first host, given by it to the others.

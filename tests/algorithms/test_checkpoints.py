@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sagesmith.algorithms.checkpoints import Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.testing.check_algorithm import RecordingRun
 
 SETTINGS = {"epochs": 3, "layers": [2, 3]}
@@ -97,3 +97,11 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(run: RecordingRun, tmp_path: Pa
         found = Checkpoints(run, "net", {}).newest()
         assert found is not None
         assert (found.arrays["a"] == found.number).all()
+
+
+def test_parts_come_back_by_their_own_names() -> None:
+    parts = {"network": {"a/b": np.arange(2), "c": np.ones(1)}, "net": {"c": np.zeros(1)}, "best": {}}
+    reached = Checkpoint(3, joined(parts), {})
+    for name, arrays in parts.items():
+        assert list(reached.part(name)) == list(arrays)
+        assert all(reached.part(name)[key] is array for key, array in arrays.items())

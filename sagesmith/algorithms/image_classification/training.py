@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.backbones.pixels import standardized
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.image_classification.network import COUNTED, Task, answers, moved
 from sagesmith.algorithms.image_classification.settings import WARM_UP, steps_of
 from sagesmith.algorithms.images.loader import Batch, Loader
@@ -212,7 +212,7 @@ class Training:
             "best": best,
             "optimizer": nets.optimizer_state(self._optimizer),
         }
-        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        arrays = joined(parts)
         facts = {"best": judged, "bad": self._bad, "reference": self._reference, "updates": self._updates}
         self._checkpoints.write(epoch + 1, arrays, facts | {"scale": self._precision.scale})
 
@@ -226,18 +226,15 @@ class Training:
         return reached.number
 
     def _take(self, reached: Checkpoint) -> None:
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name): v for k, v in reached.arrays.items() if k.startswith(name)}
-
         facts = reached.facts
-        nets.take_weights(self._network, part("network/"))
-        nets.take_optimizer_state(self._optimizer, part("optimizer/"))
-        self._best.take(part("best/"), facts["best"])
+        nets.take_weights(self._network, reached.part("network"))
+        nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
+        self._best.take(reached.part("best"), facts["best"])
         self._bad, self._reference, self._updates = facts["bad"], facts["reference"], facts["updates"]
         self._precision.take_scale(facts["scale"])
         self._stepper.spread()
         if self._run.is_master and self._best.number is not None:
-            self._keep(self.best_number, part("best/"), True)
+            self._keep(self.best_number, reached.part("best"), True)
 
 
 def learning(task: Task, found: list[Tensor]) -> Callable[[Any, tuple[Tensor, Tensor]], tuple[Tensor, int]]:

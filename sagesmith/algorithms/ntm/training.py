@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoints, joined
 from sagesmith.algorithms.counts import lengths
 from sagesmith.algorithms.ntm import start
 from sagesmith.algorithms.ntm.network import Documents, Network
@@ -210,7 +210,7 @@ class Training:
             "best": best,
             "optimizer": nets.optimizer_state(self._stepper.optimizer),
         }
-        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        arrays = joined(parts)
         self._checkpoints.write(epoch, arrays, {"best": judged, "patience": self._patience.state()})
 
     def _resumed(self) -> int:
@@ -218,13 +218,9 @@ class Training:
         found = self._checkpoints.newest()
         if found is None:
             return 0
-        parts: dict[str, dict[str, np.ndarray]] = {"now": {}, "best": {}, "optimizer": {}}
-        for key, array in found.arrays.items():
-            part, _, name = key.partition("/")
-            parts[part][name] = array
-        nets.take_weights(self.network, parts["now"])
-        nets.take_optimizer_state(self._stepper.optimizer, parts["optimizer"])
-        self._best.take(parts["best"], found.facts["best"])
+        nets.take_weights(self.network, found.part("now"))
+        nets.take_optimizer_state(self._stepper.optimizer, found.part("optimizer"))
+        self._best.take(found.part("best"), found.facts["best"])
         self._patience.take(found.facts["patience"])
         self.run.log("Resuming after epoch %d", found.number)
         return found.number

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.object2vec.batches import Negatives, order_of
 from sagesmith.algorithms.object2vec.configuration import is_lazy
 from sagesmith.algorithms.object2vec.network import Network
@@ -178,7 +178,7 @@ class Training:
             "rows": {} if self._lazy is None else self._lazy.state(),
             "random": {"torch": torch.get_rng_state().numpy()},
         }
-        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        arrays = joined(parts)
         self._checkpoints.write(epoch + 1, arrays, {"best": facts, "bad": self._bad})
 
     def _resumed(self) -> int:
@@ -191,13 +191,10 @@ class Training:
         return reached.number
 
     def _take(self, reached: Checkpoint) -> None:
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name): v for k, v in reached.arrays.items() if k.startswith(name)}
-
-        nets.take_weights(self._network, part("network/"))
-        nets.take_optimizer_state(self._optimizer, part("optimizer/"))
+        nets.take_weights(self._network, reached.part("network"))
+        nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
         if self._lazy is not None:
-            self._lazy.take(part("rows/"))
-        self._best.take(part("best/"), reached.facts["best"])
+            self._lazy.take(reached.part("rows"))
+        self._best.take(reached.part("best"), reached.facts["best"])
         self._bad = reached.facts["bad"]
         torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))

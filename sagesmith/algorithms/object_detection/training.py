@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.images.loader import Batch, Loader
 from sagesmith.algorithms.object_detection.losses import loss_of
 from sagesmith.algorithms.object_detection.matching import match
@@ -167,23 +167,18 @@ class Training:
         if not self._checkpoints.wanted:
             return
         best, judged_facts = self._best.state()
-        arrays = {f"network/{name}": array for name, array in nets.weights_of(self._network).items()}
+        parts = {"network": nets.weights_of(self._network), "optimizer": nets.optimizer_state(self._optimizer)}
         if judged_facts["number"] != self._epoch - 1:  # else it is the network
-            arrays |= {f"best/{name}": array for name, array in best.items()}
-        arrays |= {f"optimizer/{name}": array for name, array in nets.optimizer_state(self._optimizer).items()}
+            parts["best"] = best
         facts = {"best": judged_facts, "patience": self._patience.state()}
-        self._checkpoints.write(self._epoch, arrays, facts)
+        self._checkpoints.write(self._epoch, joined(parts), facts)
 
     def _take(self, reached: Checkpoint) -> None:
         """Goes on from a checkpoint as if nothing had happened."""
-
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name): v for k, v in reached.arrays.items() if k.startswith(name)}
-
-        nets.take_weights(self._network, part("network/"))
-        nets.take_optimizer_state(self._optimizer, part("optimizer/"))
+        nets.take_weights(self._network, reached.part("network"))
+        nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
         if reached.facts["best"]["number"] is not None:
-            self._best.take(part("best/") or part("network/"), reached.facts["best"])
+            self._best.take(reached.part("best") or reached.part("network"), reached.facts["best"])
         self._patience.take_state(reached.facts["patience"])
         self._stepper.spread()
         self._epoch = reached.number

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.images.loader import Batch, Loader
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.semantic_segmentation.judging import judged
@@ -177,7 +177,7 @@ class Training:
             "optimizer": nets.optimizer_state(self._optimizer),
             "random": {"torch": torch.get_rng_state().numpy()},
         }
-        arrays = {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
+        arrays = joined(parts)
         reached = {"best": facts, "patience": self._patience.state(), "iteration": self._iteration, "ended": ended}
         self._checkpoints.write(epoch + 1, arrays, reached)
 
@@ -191,12 +191,9 @@ class Training:
         return reached.number, bool(reached.facts["ended"] and self._settings["early_stopping"])
 
     def _take(self, reached: Checkpoint) -> None:
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name): v for k, v in reached.arrays.items() if k.startswith(name)}
-
-        nets.take_weights(self._network, part("network/"))
-        nets.take_optimizer_state(self._optimizer, part("optimizer/"))
-        self._best.take(part("best/"), reached.facts["best"])
+        nets.take_weights(self._network, reached.part("network"))
+        nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
+        self._best.take(reached.part("best"), reached.facts["best"])
         self._patience.best, self._patience.bad = (reached.facts["patience"][name] for name in ("best", "bad"))
         self._iteration = reached.facts["iteration"]
         torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))

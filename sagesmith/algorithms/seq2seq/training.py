@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.seq2seq.beam import limits_of, translate
 from sagesmith.algorithms.seq2seq.bleu import corpus_bleu
@@ -177,24 +177,22 @@ class Training:
         if not self._checkpoints.wanted:
             return
         best, judged = self._best.state()
-        arrays = {f"network/{name}": array for name, array in nets.weights_of(self._network).items()}
-        arrays |= {f"best/{name}": array for name, array in best.items()}
-        arrays |= {f"optimizer/{name}": array for name, array in nets.optimizer_state(self._optimizer).items()}
-        arrays["random"] = torch.get_rng_state().numpy()
+        parts = {
+            "network": nets.weights_of(self._network),
+            "best": best,
+            "optimizer": nets.optimizer_state(self._optimizer),
+            "random": {"torch": torch.get_rng_state().numpy()},
+        }
         schedule = {"reductions": self._schedule.reductions, "bad": self._schedule.bad}
         facts = {"place": asdict(self._place), "best": judged, "schedule": schedule}
-        self._checkpoints.write(self._place.checkpoints, arrays, facts)
+        self._checkpoints.write(self._place.checkpoints, joined(parts), facts)
 
     def _take(self, reached: Checkpoint) -> None:
         """Goes on from a checkpoint as if nothing had happened."""
-
-        def part(name: str) -> dict[str, np.ndarray]:
-            return {k.removeprefix(name): v for k, v in reached.arrays.items() if k.startswith(name)}
-
-        nets.take_weights(self._network, part("network/"))
-        nets.take_optimizer_state(self._optimizer, part("optimizer/"))
-        self._best.take(part("best/"), reached.facts["best"])
-        torch.set_rng_state(torch.from_numpy(reached.arrays["random"].copy()))
+        nets.take_weights(self._network, reached.part("network"))
+        nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
+        self._best.take(reached.part("best"), reached.facts["best"])
+        torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))
         self._place = Place(**reached.facts["place"])
         schedule = reached.facts["schedule"]
         self._schedule.reductions, self._schedule.bad = schedule["reductions"], schedule["bad"]
