@@ -14,10 +14,8 @@ from sagesmith.algorithms import LinearLearner
 from sagesmith.contract import JobFolder
 from sagesmith.formats.channel import Channel
 from sagesmith.testing.check_algorithm import RecordingRun
-from tests.algorithms.test_linear_learner_job import InGang, csv, environment, together
+from tests.algorithms.test_linear_learner_job import InGang, csv, together
 from tests.container.jobs import Job
-
-__all__ = ["environment"]
 
 SETTINGS: dict[str, Any] = {
     "predictor_type": "binary_classifier", "epochs": 6, "mini_batch_size": 50, "num_models": 20,
