@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,10 +17,10 @@ from sagesmith.agent.connection import Server, passing, refusal
 from sagesmith.agent.failures import JobFailed, Stopped
 from sagesmith.contract import AgentPaper, JobFolder
 from sagesmith.core.names import S3Uri
+from sagesmith.formats.errors import DataError
+from sagesmith.formats.frames import frame
 
 CHUNK = 1 << 20
-MAGIC = 0xCED7230A
-RECORD_BYTES = 2**32  # a RecordIO frame counts its bytes in 32 bits
 
 
 class PipeFeeder:
@@ -81,14 +80,17 @@ class PipeFeeder:
     def _stream(self, plan: list[Source] | list[list[Source | bytes]]) -> Iterator[bytes]:
         for entry in plan:
             for item in [entry] if isinstance(entry, Source) else entry:
-                if isinstance(item, bytes):
-                    yield frame(item) if self._channel.wrapped else item
-                    continue
-                chunks = self._object(item)
+                chunks = [item] if isinstance(item, bytes) else self._object(item)
                 if self._channel.wrapped:
-                    yield frame(b"".join(chunks))
+                    yield self._framed(b"".join(chunks), item)
                 else:
                     yield from chunks
+
+    def _framed(self, payload: bytes, item: Source | bytes) -> bytes:
+        try:
+            return frame(payload)
+        except DataError as error:
+            raise self._channel.failed(f"{'manifest' if isinstance(item, bytes) else item.uri}: {error}") from None
 
     def _object(self, source: Source) -> Iterator[bytes]:
         chunks = read_chunks(self._server, source.uri)
@@ -179,13 +181,6 @@ def _attribute(channel: Channel, values: dict[str, object], name: str, where: st
         return Source(S3Uri.parse(value), "")
     except ValueError as error:
         raise channel.failed(f"{where}: {error}") from None
-
-
-def frame(payload: bytes) -> bytes:
-    """One RecordIO record: magic, length, payload, zeros up to a multiple of four."""
-    if len(payload) >= RECORD_BYTES:
-        raise JobFailed(f"ClientError: an object of {len(payload)} bytes does not fit in one RecordIO record")
-    return struct.pack("<II", MAGIC, len(payload)) + payload + b"\0" * (-len(payload) % 4)
 
 
 def _write(pipe: BinaryIO, data: bytes) -> None:

@@ -6,7 +6,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
-RECORDIO_MAGIC = 0xCED7230A
+from sagesmith.formats.frames import MAGIC
+
 CHUNK = 1 << 20  # bytes of content that are inflated at a time
 
 
@@ -108,7 +109,7 @@ def _recordio(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
         if len(head) < 8:
             raise RecordError(f"record {number} ends within its header")
         magic, length = struct.unpack("<II", head)
-        if magic != RECORDIO_MAGIC:
+        if magic != MAGIC:
             raise RecordError(f"record {number} does not begin with the magic number of RecordIO")
         yield _framed(window, head, length, -length % 4, number, limit)
 

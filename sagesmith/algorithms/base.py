@@ -209,6 +209,16 @@ class Streaming(Algorithm):
         return any(part[0] for part in parts)
 
 
+def not_rows(examples: str) -> dict[str, str]:
+    """The `exceptions` of an algorithm whose examples are no rows of numbers; its own contract test checks the same."""
+    checks = (
+        "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
+        "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses", "check_bad_requests",
+    )  # fmt: skip
+    reason = f"examples are {examples}, not rows of numbers; test_*_contract.py of the algorithm checks it on them"
+    return dict.fromkeys(checks, reason)
+
+
 def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 

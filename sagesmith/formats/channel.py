@@ -221,6 +221,22 @@ class Channel:
                 yield batch
 
 
+class HeldChannel(Channel):
+    """A channel over examples that a Python caller holds and that are no rows of numbers.
+
+    Attributes:
+        held: the examples, as the algorithm that made the channel reads them.
+    """
+
+    held: Any
+
+    @classmethod
+    def over(cls, name: str, held: Any) -> Self:
+        channel = cls(name, "", Options())
+        channel.held = held
+        return channel
+
+
 def _tree(root: Path) -> list[Path]:
     """Every file below `root`, in the order of their relative names, as S3 orders keys."""
     if root.is_file():

@@ -11,7 +11,7 @@ import pytest
 from sagesmith.agent.channels import read_channels
 from sagesmith.agent.connection import Server
 from sagesmith.agent.failures import JobFailed
-from sagesmith.agent.pipes import PipeFeeder, augmented_records, frame
+from sagesmith.agent.pipes import PipeFeeder, augmented_records
 from sagesmith.contract import JobFolder
 
 
@@ -77,8 +77,19 @@ def test_recordio_wraps_each_object(server, feed):
     assert list(records(read(0))) == [b"abc", b"", b"12345678"]
 
 
-def test_frames_have_the_documented_bytes():
-    assert frame(b"abcde").hex() == "0a23d7ce050000006162636465000000"
+def test_a_frame_has_the_documented_bytes(server, feed):
+    server.objects["in/d/1"] = b"abcde"
+    _, read = feed(RecordWrapperType="RecordIO")
+    assert read(0).hex() == "0a23d7ce050000006162636465000000"
+
+
+def test_an_object_too_long_for_a_frame_ends_the_pipe_with_its_name(server, feed, monkeypatch):
+    monkeypatch.setattr("sagesmith.formats.frames.LONGEST_FRAME", 4)
+    server.objects |= {"in/d/1": b"abc", "in/d/2": b"abcd"}
+    feeder, read = feed(RecordWrapperType="RecordIO")
+    assert list(records(read(0))) == [b"abc"]
+    feeder._thread.join(10)
+    assert "s3://in/d/2: a RecordIO frame holds less than 4 bytes, not 4" in feeder.failure
 
 
 def test_augmented_manifests_stream_attributes_in_order(server, feed):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagesmith.agent.records import RECORDIO_MAGIC, RecordError, batches, gunzip, split
+from sagesmith.agent.records import RecordError, batches, gunzip, split
 
 LIMIT = 1000
 
@@ -21,7 +21,7 @@ def pieces(content: bytes, size: int) -> Iterator[bytes]:
 
 
 def recordio(payload: bytes) -> bytes:
-    return struct.pack("<II", RECORDIO_MAGIC, len(payload)) + payload + b"\0" * (-len(payload) % 4)
+    return struct.pack("<II", 0xCED7230A, len(payload)) + payload + b"\0" * (-len(payload) % 4)
 
 
 def tfrecord(payload: bytes) -> bytes:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response, Role
+from sagesmith.algorithms.base import (
+    Algorithm,
+    ChannelSpec,
+    HyperparameterError,
+    Metric,
+    Request,
+    Response,
+    Role,
+    not_rows,
+)
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
@@ -35,7 +44,6 @@ WORD2VEC_ONLY = (
     "window_size",
 )  # fmt: skip
 SUPERVISED_ONLY = ("early_stopping", "min_epochs", "patience", "word_ngrams")
-NOT_ROWS = "examples are texts, not rows of numbers; test_blazingtext_contract.py checks it on texts"
 
 
 class BlazingText(Algorithm):
@@ -58,14 +66,7 @@ class BlazingText(Algorithm):
     accepts = (JSON, LINES)
     returns = (JSON, LINES)
     example = {"mode": "supervised", "vector_dim": 10, "epochs": 3, "min_count": 1, "buckets": 1000}
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("texts")
 
     mode: Literal["batch_skipgram", "skipgram", "cbow", "supervised"] = hp(
         "what is learnt", tunable=Tunable(values=("batch_skipgram", "skipgram", "cbow"))

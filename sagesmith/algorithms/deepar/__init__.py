@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, Metric, Request, Response
+from sagesmith.algorithms.base import ChannelSpec, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -32,7 +32,6 @@ KINDS = (
 NAMES = ("gaussian", "beta", "negative-binomial", "student-T", "deterministic-L1")
 LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 QUALITY = r"#quality_metric: host=\S+, "
-NOT_ROWS = "examples are time series, not rows of numbers; test_deepar_contract.py checks it on series"
 
 
 def _known_likelihood(value: str) -> str | None:
@@ -91,14 +90,7 @@ class DeepAR(FirstParty):
     accepts = ("application/json", "application/jsonlines")
     returns = ("application/json", "application/jsonlines")
     example = {"context_length": 8, "epochs": 1, "prediction_length": 4, "time_freq": "H", "num_cells": 8}
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("time series")
 
     context_length: int = hp(
         "steps that the network reads before the forecast; lags reach further back", ge=1, tunable=Tunable(1, 200)

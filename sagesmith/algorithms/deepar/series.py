@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from sagesmith.algorithms.deepar.frequency import Frequency
-from sagesmith.formats.channel import Channel
+from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.format import Options, format_of
@@ -82,18 +82,6 @@ def _taken(source: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> tuple
     return source[places], offsets
 
 
-class SeriesChannel(Channel):
-    """A channel over records in memory, for Python callers."""
-
-    given: Sequence[Mapping[str, Any]]
-
-    @classmethod
-    def over(cls, name: str, given: Sequence[Mapping[str, Any]]) -> Self:
-        channel = cls(name, "", Options())
-        channel.given = given
-        return channel
-
-
 def channel_over(name: str, value: Any) -> Channel:
     """A channel from what a Python caller passed: records, a path of files, or a Channel.
 
@@ -109,7 +97,7 @@ def channel_over(name: str, value: Any) -> Channel:
     records = list(value)
     if not all(isinstance(record, Mapping) for record in records):
         raise ValueError(f'{name}: every series must be a record such as {{"start": "2024-01-01", "target": [1, 2]}}')
-    return SeriesChannel.over(name, records)
+    return HeldChannel.over(name, records)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
@@ -122,8 +110,8 @@ def records_of(channel: Channel) -> Iterator[tuple[Mapping[str, Any], str]]:
     Raises:
         DataError: naming the file and the line or record.
     """
-    if isinstance(channel, SeriesChannel):
-        yield from ((record, f"series {number}") for number, record in enumerate(channel.given, 1))
+    if isinstance(channel, HeldChannel):
+        yield from ((record, f"series {number}") for number, record in enumerate(channel.held, 1))
         return
     for path in channel.files():
         if path.name.startswith(".") or path.name == "_SUCCESS":

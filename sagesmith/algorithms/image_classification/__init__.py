@@ -15,7 +15,7 @@ import numpy as np
 
 from sagesmith.algorithms import scikit
 from sagesmith.algorithms.backbones.depths import LARGE, SMALL
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.image_classification import artifact
 from sagesmith.algorithms.image_classification import settings as rules
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 RECORDS = "application/x-recordio"
 PICTURES = ("application/x-image", "image/jpeg", "image/png")
 ASKED_TOGETHER = 64  # pictures
-NOT_ROWS = "examples are pictures, not rows of numbers; test_image_classification_contract.py checks it on pictures"
 
 
 def _pictures(name: str, required: bool = False) -> ChannelSpec:
@@ -66,14 +65,7 @@ class ImageClassification(Algorithm):
         "num_classes": 2, "num_training_samples": 8, "image_shape": "3,8,8", "num_layers": 20, "epochs": 2,
         "mini_batch_size": 4,
     }  # fmt: skip
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pictures")
 
     num_classes: int = hp("classes", default=None, inferred=True, gt=0)
     num_training_samples: int = hp(

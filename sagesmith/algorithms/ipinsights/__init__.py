@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.blas import single_threaded
 from sagesmith.algorithms.first_party import CSV, JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
@@ -35,9 +35,6 @@ LARGEST_MODEL = 8 << 30  # bytes, SageMaker's limit
 LOSS, ACCURACY, AUC = "binary_classification_cross_entropy", "binary_classification_accuracy", "discriminator_auc"
 EPOCH = r"#quality_metric: host=\S+, epoch=\S+, "
 BATCH = r"#quality_metric: host=\S+, epoch=\S+, batch=\S+ "
-NOT_ROWS = (
-    "examples are pairs of entity and address, not rows of numbers; test_ipinsights_contract.py checks it on pairs"
-)
 
 
 class IPInsights(FirstParty):
@@ -63,14 +60,7 @@ class IPInsights(FirstParty):
     accepts = (CSV, "application/json", "application/jsonlines")
     returns = ("application/json", "application/jsonlines")
     example = {"num_entity_vectors": 50, "vector_dim": 8, "epochs": 2, "mini_batch_size": 32, "learning_rate": 0.05}
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pairs of entity and address")
 
     num_entity_vectors: int | None = hp(
         "rows of the entity table, to which entities are hashed; twice the number of entities is advised",
@@ -134,11 +124,11 @@ class IPInsights(FirstParty):
 
     def channel_of(self, name: str, value: Any) -> Channel:
         from sagesmith.algorithms.ipinsights import pairs
-        from sagesmith.formats.channel import Channel
+        from sagesmith.formats.channel import Channel, HeldChannel
 
         if isinstance(value, Channel):
             return value
-        return pairs.PairsChannel.over(name, pairs.of_table(value, HASH_SEED))
+        return HeldChannel.over(name, pairs.of_table(value, HASH_SEED))
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.ipinsights import hosts

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sagesmith.formats.channel import Channel
+from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.format import Options
@@ -54,26 +54,15 @@ class Pairs:
         return cls(np.frombuffer(data, "<u8", rows), np.frombuffer(data, "<u4", rows, 8 * rows))
 
 
-class PairsChannel(Channel):
-    """A channel over pairs in memory, for Python callers."""
-
-    pairs: Pairs
-
-    @classmethod
-    def over(cls, name: str, pairs: Pairs) -> Self:
-        channel = cls(name, "", Options())
-        channel.pairs = pairs
-        return channel
-
-
 def read_channel(channel: Channel, seed: int) -> Pairs:
     """All pairs of a channel; files that begin with `.` or `_` are passed over.
 
     Raises:
         DataError: naming the file and the line.
     """
-    if isinstance(channel, PairsChannel):
-        return channel.pairs
+    if isinstance(channel, HeldChannel):
+        held: Pairs = channel.held
+        return held
     given = _csv(ContentType.parse(channel.content_type or "text/csv"))
     parts = []
     for path in channel.files():

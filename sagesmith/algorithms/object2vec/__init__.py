@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, Role
+from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, Role, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.object2vec import configuration
@@ -33,7 +33,6 @@ NETWORKS = ("hcnn", "bilstm", "pooled_embedding")
 MODES = ("embedding", "classification")
 MODE = "INFERENCE_PREFERRED_MODE"
 ASKED_TOGETHER = 1024  # pairs
-NOT_ROWS = "examples are pairs of token lists, not rows of numbers; test_object2vec_contract.py checks it on pairs"
 
 
 def _quality(channel: str, name: str, kind: str) -> str:
@@ -107,14 +106,7 @@ class Object2Vec(FirstParty):
         "enc0_max_seq_len": 5, "enc0_vocab_size": 20, "enc0_network": "pooled_embedding", "enc_dim": 8, "mlp_dim": 8,
         "epochs": 2, "learning_rate": 0.01,
     }  # fmt: skip
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pairs of token lists")
 
     enc0_max_seq_len: int = _length("in0")
     enc0_vocab_size: int = _vocabulary("in0")
@@ -225,8 +217,8 @@ class Object2Vec(FirstParty):
         return self
 
     def channel_of(self, name: str, value: Any) -> Channel:
-        from sagesmith.algorithms.object2vec.pairs import PairsChannel, of_python
-        from sagesmith.formats.channel import Channel
+        from sagesmith.algorithms.object2vec.pairs import of_python
+        from sagesmith.formats.channel import Channel, HeldChannel
 
         if isinstance(value, Channel):
             return value
@@ -236,7 +228,7 @@ class Object2Vec(FirstParty):
             raise ValueError(f"{name}: pairs need labels: (X, y), or a file or folder of JSON Lines")
         if value[1] is None:
             raise ValueError("This Object2Vec estimator requires y to be passed, but the target y is None.")
-        return PairsChannel.over(name, of_python(*value))
+        return HeldChannel.over(name, of_python(*value))
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.nets import Team, flushed

@@ -13,9 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
-from sagesmith.formats.format import Options
 
 LARGEST_ID = (1 << 31) - 1
 
@@ -117,18 +115,6 @@ class Pairs:
             Tokens.joined(in1) if in1 else None,
             np.concatenate(label) if label else None,
         )
-
-
-class PairsChannel(Channel):
-    """A channel over pairs in memory, for Python callers."""
-
-    pairs: Pairs
-
-    @classmethod
-    def over(cls, name: str, pairs: Pairs) -> Self:
-        channel = cls(name, "", Options())
-        channel.pairs = pairs
-        return channel
 
 
 def of_python(X: Any, y: Any = None) -> Pairs:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.object2vec.pairs import Pairs, PairsChannel, Tokens, checked
-from sagesmith.formats.channel import Channel
+from sagesmith.algorithms.object2vec.pairs import Pairs, Tokens, checked
+from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError, NoData
 from sagesmith.formats.format import Options
@@ -31,8 +31,9 @@ def read_channel(channel: Channel) -> Pairs:
     Raises:
         DataError: naming the file and the line.
     """
-    if isinstance(channel, PairsChannel):
-        return channel.pairs
+    if isinstance(channel, HeldChannel):
+        held: Pairs = channel.held
+        return held
     charset = Options().of(ContentType.parse(channel.content_type or "application/jsonlines")).charset
     parts = []
     for path in channel.files():

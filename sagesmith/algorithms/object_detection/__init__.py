@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -29,7 +29,6 @@ TRAINED = r"#quality_metric: host=\S+, epoch=\S+, batch=\S+ train "
 FILES = ("File", "FastFile")
 EACH = ("FullyReplicated",)  # each host takes its share of the same pictures
 ASKED_TOGETHER = 8  # pictures
-NOT_ROWS = "examples are pictures with objects, not rows of numbers; test_object_detection_*.py check it on pictures"
 
 
 def _pattern(value: str) -> str | None:
@@ -70,14 +69,7 @@ class ObjectDetection(Algorithm):
     accepts = IMAGES
     returns = (JSON, JSONLINES)
     example = {"num_classes": 2, "num_training_samples": 8, "use_pretrained_model": 0, "epochs": 1}
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pictures with objects")
 
     num_classes: int = hp("classes of objects; the background is one more, of the network's own", gt=0)
     num_training_samples: int = hp("pictures of the train channel", gt=0)

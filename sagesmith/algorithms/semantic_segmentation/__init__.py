@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 PICTURES = ("application/x-image", "image/jpeg", "image/png", "application/x-recordio")
 FILES = ("File", "FastFile")
 WHOLE = ("FullyReplicated",)
-NOT_ROWS = "examples are pictures with masks; test_semantic_segmentation_contract.py checks it on pictures"
 SAME = ("backbone", "algorithm", "crop_size", "num_classes")  # of an earlier model, for incremental training
 
 
@@ -74,14 +73,7 @@ class SemanticSegmentation(FirstParty):
     accepts = ("image/jpeg", "image/png", "application/x-image")
     returns = ("image/png", "application/x-protobuf", "application/x-recordio-protobuf")
     example = {"num_classes": 3, "num_training_samples": 8, "use_pretrained_model": False, "epochs": 1}
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pictures with masks")
 
     backbone: str = hp("encoder", default="resnet-50", choices=("resnet-50", "resnet-101"))
     use_pretrained_model: bool = hp(

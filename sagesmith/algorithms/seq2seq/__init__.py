@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response
+from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, RECORDIO, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -30,7 +30,6 @@ CHECKPOINT = r"#quality_metric: host=\S+, epoch=\S+, validation "
 SIZES = ("128", "256", "512", "1024", "2048")
 DROPOUT = Tunable(0, 0.5)
 DECODED_TOGETHER = 32  # sentences
-NOT_ROWS = "examples are pairs of sentences, not rows of numbers; test_seq2seq_contract.py checks it on sentences"
 
 
 class Seq2Seq(FirstParty):
@@ -56,14 +55,7 @@ class Seq2Seq(FirstParty):
         "num_embed_source": 8, "num_embed_target": 8, "rnn_num_hidden": 16, "batch_size": 8, "max_num_epochs": 2,
         "checkpoint_frequency_num_batches": 4,
     }  # fmt: skip
-    exceptions = dict.fromkeys(
-        (
-            "check_metric_regexes", "check_kinds_of_arrays", "check_determinism", "check_predict_is_pure",
-            "check_refit_forgets", "check_save_and_load", "check_unreadable_model", "check_responses",
-            "check_bad_requests",
-        ),
-        NOT_ROWS,
-    )  # fmt: skip
+    exceptions = not_rows("pairs of sentences")
 
     batch_size: int = hp(
         "pairs of a batch",

@@ -10,10 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from sagesmith.algorithms.seq2seq.vocabulary import PAD, Vocabulary
-from sagesmith.formats.channel import Channel
+from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.compiled import worthwhile
 from sagesmith.formats.errors import DataError
-from sagesmith.formats.format import Options
 from sagesmith.formats.frames import frame, frames
 from sagesmith.formats.protobuf import Record, Value, decode, encode
 from sagesmith.formats.source import Source
@@ -94,26 +93,14 @@ class Pairs:
         return Pairs(source.cut(longest_source), target.cut(longest_target))
 
 
-class PairsChannel(Channel):
-    """A channel over pairs in memory, for Python callers."""
-
-    pairs: Pairs
-
-    @classmethod
-    def over(cls, name: str, pairs: Pairs) -> Self:
-        channel = cls(name, "", Options())
-        channel.pairs = pairs
-        return channel
-
-
 def read_pairs(channel: Channel, source: Vocabulary, target: Vocabulary) -> Pairs:
     """All pairs of a channel of RecordIO; files that begin with `.` or `_` are passed over.
 
     Raises:
         DataError: naming the file and the record: not two int32 tensors, or ids that the vocabularies do not have.
     """
-    if isinstance(channel, PairsChannel):
-        pairs = channel.pairs
+    if isinstance(channel, HeldChannel):
+        pairs: Pairs = channel.held
         _check_ids(pairs, f"channel {channel.name!r}", source, target)
         return pairs
     parts = []

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sagesmith.algorithms.first_party import RECORDIO
-from sagesmith.algorithms.seq2seq.sentences import Pairs, PairsChannel, Sentences
+from sagesmith.algorithms.seq2seq.sentences import Pairs, Sentences
 from sagesmith.algorithms.seq2seq.vocabulary import SOURCE, TARGET, Vocabulary
-from sagesmith.formats.channel import Channel
+from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.errors import DataError
-from sagesmith.formats.format import Options
-
-
-class VocabularyChannel(Channel):
-    """The vocabularies of source and target in memory, for Python callers."""
-
-    vocabularies: tuple[Vocabulary, Vocabulary]
-
-    @classmethod
-    def over(cls, name: str, vocabularies: tuple[Vocabulary, Vocabulary]) -> Self:
-        channel = cls(name, "", Options())
-        channel.vocabularies = vocabularies
-        return channel
 
 
 def channels_of(train: Any, validation: Any, vocab: Any = None) -> dict[str, Channel]:
@@ -42,7 +29,7 @@ def channels_of(train: Any, validation: Any, vocab: Any = None) -> dict[str, Cha
         vocabularies = read_vocabularies(vocab) if isinstance(vocab, Channel) else read_folder(Path(vocab))
     given = {"train": train, "validation": validation}
     channels = {name: _channel(name, value, vocabularies) for name, value in given.items()}
-    return {**channels, "vocab": VocabularyChannel.over("vocab", vocabularies)}
+    return {**channels, "vocab": HeldChannel.over("vocab", vocabularies)}
 
 
 def _channel(name: str, value: Any, vocabularies: tuple[Vocabulary, Vocabulary]) -> Channel:
@@ -57,7 +44,7 @@ def _channel(name: str, value: Any, vocabularies: tuple[Vocabulary, Vocabulary])
     sides = [encoded(side, words) for side, words in zip(value, vocabularies, strict=True)]
     if len(sides[0]) != len(sides[1]):
         raise ValueError(f"{name}: {len(sides[0])} sentences, but {len(sides[1])} counterparts")
-    return PairsChannel.over(name, Pairs(*sides))
+    return HeldChannel.over(name, Pairs(*sides))
 
 
 def tokenised(sentences: Any) -> list[list[str]]:
@@ -90,8 +77,9 @@ def read_vocabularies(channel: Channel) -> tuple[Vocabulary, Vocabulary]:
     Raises:
         DataError: a file is missing or holds no vocabulary.
     """
-    if isinstance(channel, VocabularyChannel):
-        return channel.vocabularies
+    if isinstance(channel, HeldChannel):
+        held: tuple[Vocabulary, Vocabulary] = channel.held
+        return held
     if channel.folder is None:
         raise DataError(f"channel {channel.name!r} must be a folder with {SOURCE} and {TARGET}")
     return read_folder(channel.folder)
