@@ -189,7 +189,7 @@ class Estimator:
             self.feature_names_in_ = names
         if self.task == "classifier":
             y = arrays.checked_target(y, X.shape[0], owner)
-            self.classes_ = arrays.encoded_classes(y, self.class_count, owner)[0]
+            self.classes_ = arrays.classes_of(y, self.class_count, owner)
 
     def _codes(self, y: np.ndarray) -> np.ndarray:
         codes = np.searchsorted(self.classes_, y)
