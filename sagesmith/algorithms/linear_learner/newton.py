@@ -125,8 +125,9 @@ class Newton:
             for start in range(0, len(sample), AT_ONCE):
                 batch = sample.take(slice(start, start + AT_ONCE))
                 label, weight, total = plan.prepared(batch)
-                x = np.empty((len(batch), width), np.float32)
-                scaled(np.ascontiguousarray(batch.features), plan.scaler.shift, plan.scaler.factor, x)
+                x = np.empty((len(batch), plan.scaler.frame.shape[1]), np.float32)
+                scaled(np.ascontiguousarray(batch.features), plan.scaler.frame, x)
+                x = x[:, :width]
                 curved = losses.curvature(plan.loss, (x @ weights)[:, 0], label, weight, up[0])
                 summed += x.T @ (x * curved[:, None])
                 whole += total
