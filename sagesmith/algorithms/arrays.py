@@ -9,6 +9,8 @@ import numpy as np
 
 from sagesmith.formats.numbers import all_finite
 
+PIECE = 65_536  # entries that are looked at together
+
 
 def checked_features(X: Any, owner: str, missing: bool = True, values: bool = True) -> Any:
     """`X` as something a Channel takes: frames and sparse matrices as they are, the rest as a 2-d array.
@@ -98,7 +100,7 @@ def classes_of(y: np.ndarray, number: int | None, owner: str) -> np.ndarray:
     Raises:
         ValueError: a continuous target, only one class, or another count of classes than `number`.
     """
-    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+    if not is_whole(y):
         raise ValueError("Unknown label type: continuous. Maybe you are trying to fit a classifier on real numbers.")
     if number is not None and y.dtype.kind in "iufb" and y.min() >= 0 and y.max() < number:
         return np.arange(number).astype(y.dtype)
@@ -112,6 +114,14 @@ def classes_of(y: np.ndarray, number: int | None, owner: str) -> np.ndarray:
             else f"{owner} was told of {number} classes, the target has {len(classes)}"
         )
     return np.asarray(classes)
+
+
+def is_whole(y: np.ndarray) -> bool:
+    """Whether a target holds no fractions. In pieces: fresh memory for large arrays takes longer than the look."""
+    if y.dtype.kind != "f":
+        return True
+    pieces = (y[start : start + PIECE] for start in range(0, len(y), PIECE))
+    return not any((piece != np.floor(piece)).any() for piece in pieces)
 
 
 def feature_names(X: Any) -> np.ndarray | None:

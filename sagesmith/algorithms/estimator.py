@@ -192,6 +192,10 @@ class Estimator:
             self.classes_ = arrays.classes_of(y, self.class_count, owner)
 
     def _codes(self, y: np.ndarray) -> np.ndarray:
+        number = len(self.classes_)
+        own = y.dtype.kind in "iuf" and np.array_equal(self.classes_, np.arange(number)) and arrays.is_whole(y)
+        if own and y.min() >= 0 and y.max() < number:
+            return y.astype(np.float32, copy=False)
         codes = np.searchsorted(self.classes_, y)
         known = codes < len(self.classes_)
         if not (known.all() and (self.classes_[codes] == y).all()):

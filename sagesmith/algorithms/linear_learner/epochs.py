@@ -78,13 +78,16 @@ class Epochs:
         """Newton's step, kept where the objective falls below that of every model of the epochs."""
         if self._parent < 0:
             return
-        stepped, models = self._newton.stepped(self._near, self._parent)
-        losses, before = self._judge.losses(Network(self._plan, stepped)), -self._stopping.best
+        newton = self._newton
+        stepped, models = newton.stepped(self._near, self._parent)
+        losses = self._judge.losses(Network(self._plan, stepped))
         at = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-        kept = bool(losses[at] < before)
+        after = losses[at] + newton.penalty(stepped[:, at : at + 1], models[at])
+        before = newton.penalty(self._best, models[at]) - self._stopping.best
+        kept = bool(after < before)
         self._plan.run.log(
             "Newton's step, model %d: objective %.9g after %.9g, %s",
-            models[at], losses[at], before, "kept" if kept else "not kept",
+            models[at], after, before, "kept" if kept else "not kept",
         )  # fmt: skip
         if kept:
             self._best, self._chosen = stepped[:, at : at + 1].copy(), models[at]

@@ -11,7 +11,8 @@ import numpy as np
 
 from sagesmith.algorithms.lanes_compiled import larger, load16, nothing16, spread16, store
 from sagesmith.algorithms.linear_learner.lanes_compiled import exponential, log1p, magnitude, reached
-from sagesmith.algorithms.linear_learner.products_compiled import LANES, widened
+from sagesmith.algorithms.linear_learner.products_compiled import widened
+from sagesmith.algorithms.linear_learner.scaler import LANES
 from sagesmith.formats.compiled import compiled, inlined
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)

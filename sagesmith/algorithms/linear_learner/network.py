@@ -131,7 +131,7 @@ class Network:
         return Task(plan.loss.code, np.float32(plan.parameter), scaler.shift, scaler.factor, scaler.frame, up)
 
     def _tile(self, batch: Batch) -> int:
-        """Rows that stay in the first cache with their outputs: of a large batch a multiple of 8, which products take at once."""
+        """Rows that stay in the first cache with their outputs: a multiple of 8 if there are as many."""
         return min(len(batch), max(32, min(256, _NEAR // sum(self.weights.shape) // 8 * 8)))
 
     def _outputs(self, batch: Batch) -> tuple[np.ndarray, Any]:

@@ -43,7 +43,9 @@ class Newton:
     longer than an epoch.
     """
 
-    def __init__(self, plan: Plan, rows: Rows, judge: Judge, gang: Gang) -> None:
+    def __init__(self, plan: Plan, rows: Rows, judge: Judge, gang: Gang, held_out: bool) -> None:
+        """`held_out`: whether other rows than those that are learnt from judge."""
+        self._held_out = held_out
         self._plan, self._rows, self._judge, self._gang = plan, rows, judge, gang
         settings, columns = plan.settings, plan.width + 1
         count = gang.total(rows.count)
@@ -87,15 +89,26 @@ class Newton:
 
     def _solved(self, weights: np.ndarray, slope: np.ndarray, curvature: np.ndarray, model: int) -> np.ndarray:
         """Weights (d + 1, 1) at the minimum of mean loss and weight decay, by the means of slopes and curvatures."""
-        settings = self._plan.settings
-        mult = settings["bias_wd_mult"]
-        decay = np.full(len(slope), self._plan.models[model].wd)
-        decay[-1] *= BIAS_WD_MULT if mult == "auto" else mult
-        free = len(slope) if settings["use_bias"] else len(slope) - 1
+        decay = self._decay(model)
+        free = len(slope) if self._plan.settings["use_bias"] else len(slope) - 1
         result = weights[:, 0].astype(np.float64)
         pull = (slope + decay * result)[:free]
         result[:free] -= np.linalg.solve((curvature + np.diag(decay))[:free, :free], pull)
         return result[:, None].astype(np.float32)
+
+    def penalty(self, weights: np.ndarray, model: int) -> float:
+        """What weights (d + 1, 1) with the weight decay of a model add to the loss that they are judged by.
+
+        Nothing with held-out rows, which tell by themselves.
+        """
+        return 0.0 if self._held_out else float(self._decay(model) @ weights[:, 0].astype(np.float64) ** 2 / 2)
+
+    def _decay(self, model: int) -> np.ndarray:
+        """The weight decay of every weight, (d + 1,)."""
+        mult = self._plan.settings["bias_wd_mult"]
+        decay = np.full(self._plan.width + 1, self._plan.models[model].wd)
+        decay[-1] *= BIAS_WD_MULT if mult == "auto" else mult
+        return decay
 
     def _slope(self, weights: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, float]:
         """The gradient summed over this host's rows, (d + 1,), and their weight."""

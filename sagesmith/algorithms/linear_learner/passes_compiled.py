@@ -75,7 +75,10 @@ def losses(
 ) -> None:  # fmt: skip
     """Adds the losses of rows (n, d), `tile` at a time, to `total`, (models,)."""
     table, lost = widened(weights), room(task, len(total), weights.shape[1])
-    near, z = np.zeros((high(tile), task.frame.shape[1]), np.float32), np.empty((high(tile), table.shape[1]), np.float32)
+    near, z = (
+        np.zeros((high(tile), task.frame.shape[1]), np.float32),
+        np.empty((high(tile), table.shape[1]), np.float32),
+    )
     thin = np.empty((tile, weights.shape[1]), np.float32)
     for first in range(0, len(features), tile):
         last = min(first + tile, len(features))
@@ -92,7 +95,10 @@ def fused(
     """The same, with the gradient summed over the rows put into (d + 1, columns)."""
     terms, columns = weights.shape
     table, lost = widened(weights), room(task, len(total), columns)
-    near, z = np.zeros((high(tile), task.frame.shape[1]), np.float32), np.empty((high(tile), table.shape[1]), np.float32)
+    near, z = (
+        np.zeros((high(tile), task.frame.shape[1]), np.float32),
+        np.empty((high(tile), table.shape[1]), np.float32),
+    )
     thin, summed = np.empty((tile, columns), np.float32), np.zeros((high(terms), table.shape[1]), np.float32)
     for first in range(0, len(features), tile):
         last = min(first + tile, len(features))
@@ -125,8 +131,7 @@ def steps(
         step(rules, state, everything, gradient, whole)
         done += 1
         if done > skipped:
-            for j in range(len(summed)):
-                to, add = summed[j], state.weights[j]
-                for k in range(len(to)):
-                    to[k] += add[k]
+            for j in range(summed.shape[0]):
+                for k in range(summed.shape[1]):
+                    summed[j, k] += state.weights[j, k]
     return max(0, done - skipped)

@@ -84,7 +84,10 @@ def multiply(x: Any, weights: Any, count: Any, z: Any, following: Any) -> None:
 
 @compiled
 def add_gradient(x: Any, slopes: Any, count: Any, gradient: Any) -> None:
-    """gradient[j, k] += Σ_i x[i, j] slopes[i, k] for the first `count` rows; x and gradient have high(d) columns, rows."""
+    """gradient[j, k] += Σ_i x[i, j] slopes[i, k] for the first `count` rows.
+
+    The gradient has high(d) rows, and x no fewer columns.
+    """
     for k in range(0, gradient.shape[1], LANES):
         for j in range(0, gradient.shape[0], ROWS):
             g0, g1, g2, g3 = (load16(gradient, j, k), load16(gradient, j + 1, k), load16(gradient, j + 2, k),

@@ -1,6 +1,7 @@
 """A training job of Linear Learner: channels in, the best model out. `train` reads in the order of the job's log.
 
-look at the rows -> scaler -> models side by side, epoch after epoch, each judged on validation -> Newton's step -> the best, calibrated
+look at the rows -> scaler -> models side by side, epoch after epoch, each judged on validation -> Newton's step -> the
+best, calibrated
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
         blocks = _started(plan, rows, gang)
         judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
-        best, chosen = Epochs(plan, blocks, judge, Newton(plan, rows, judge, gang)).run()
+        best, chosen = Epochs(plan, blocks, judge, Newton(plan, rows, judge, gang, "validation" in channels)).run()
         threshold = judge.threshold(best)
         algorithm.keep(*plan.scaler.folded(best), threshold)
         _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
