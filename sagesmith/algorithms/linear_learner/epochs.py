@@ -27,7 +27,8 @@ class Epochs:
         self._stopping = EarlyStopping(settings["early_stopping_patience"], settings["early_stopping_tolerance"])
         self._best, self._chosen = np.empty((0, 0), np.float32), 0
         self._near, self._parent = np.empty((0, 0), np.float32), -1  # from which Newton's step is made; -1: none
-        self._checkpoints = Checkpoints(plan.run, "linear-learner", {**settings, "width": plan.width}, APART)
+        made_by = {**settings, "width": plan.width, "newton": newton.applies}
+        self._checkpoints = Checkpoints(plan.run, "linear-learner", made_by, APART)
 
     def run(self) -> tuple[np.ndarray, int]:
         """The weights of the best model of all epochs, (d + 1, outputs), and its number.
