@@ -15,6 +15,7 @@ from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.algorithms.linear_learner.stopping import EarlyStopping
 from sagesmith.formats.errors import DataError
 
+STEPS, WORTH = 3, 1e-6  # Newton's at most; of the loss: where one wins less, the next would win a hundredth of it
 APART = ("epochs", "early_stopping_patience")  # may be other when a job goes on: they say when it ends
 
 
@@ -40,12 +41,12 @@ class Epochs:
         for epoch in range(self._resumed(), epochs):
             if self._stopping.over:
                 run.log("Early stop condition met. Stopping training.")
-                self._step()
+                self._steps()
                 break
             if self._epoch(epoch):
                 break
         else:
-            self._step()
+            self._steps()
         if not np.isfinite(self._stopping.best):
             raise DataError("no model has a finite loss: try a smaller learning_rate, or normalize_data")
         return self._best, self._chosen
@@ -75,23 +76,34 @@ class Epochs:
         run.progress(epoch + 1, self._plan.settings["epochs"], passed.rows / max(1e-9, time.monotonic() - begun))
         return passed.stopping
 
-    def _step(self) -> None:
-        """Newton's step, kept where the objective falls below that of every model of the epochs."""
-        if self._parent < 0:
-            return
+    def _steps(self) -> None:
+        """Newton's steps: one, and further ones while what the last one won says that more is left."""
+        best, won = -self._stopping.best, np.inf
+        for _ in range(STEPS if self._parent >= 0 else 0):
+            if won > WORTH * abs(best):
+                best, won = self._step(best)
+
+    def _step(self, best: float) -> tuple[float, float]:
+        """A step, kept where the objective falls below that of the best model, whose loss is `best`.
+
+        Returns:
+            The loss of the best model then, and what the objective fell by.
+        """
         newton = self._newton
         stepped, models = newton.stepped(self._near, self._parent)
         losses = self._judge.losses(Network(self._plan, stepped))
         at = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-        after = losses[at] + newton.penalty(stepped[:, at : at + 1], models[at])
-        before = newton.penalty(self._best, models[at]) - self._stopping.best
-        kept = bool(after < before)
+        weights, model = stepped[:, at : at + 1].copy(), models[at]
+        after = float(losses[at]) + newton.penalty(weights, model)
+        before = best + newton.penalty(self._best, model)
         self._plan.run.log(
             "Newton's step, model %d: objective %.9g after %.9g, %s",
-            models[at], after, before, "kept" if kept else "not kept",
+            model, after, before, "kept" if after < before else "not kept",
         )  # fmt: skip
-        if kept:
-            self._best, self._chosen = stepped[:, at : at + 1].copy(), models[at]
+        if not after < before:
+            return best, 0.0
+        self._best, self._near, self._chosen, self._parent = weights, weights, model, model
+        return float(losses[at]), before - after
 
     def _log_objective(self, channel: str, values: np.ndarray, epoch: int) -> None:
         """Every model's objective in `#metrics` lines; the quality line is model 0's, as in SageMaker's log."""
