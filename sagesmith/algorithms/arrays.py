@@ -9,6 +9,8 @@ import numpy as np
 
 from sagesmith.formats.numbers import all_finite
 
+PIECE = 65_536  # entries that are looked at together
+
 
 def checked_features(X: Any, owner: str, missing: bool = True, values: bool = True) -> Any:
     """`X` as something a Channel takes: frames and sparse matrices as they are, the rest as a 2-d array.
@@ -90,19 +92,19 @@ def checked_weight(weight: Any, rows: int) -> np.ndarray | None:
     return array
 
 
-def encoded_classes(y: np.ndarray, number: int | None, owner: str) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of a target and, for every row, the index of its class as float32.
+def classes_of(y: np.ndarray, number: int | None, owner: str) -> np.ndarray:
+    """The classes of a target.
 
     With `number` given, labels that are 0 to number - 1 already keep their meaning even where some do not occur.
 
     Raises:
         ValueError: a continuous target, only one class, or another count of classes than `number`.
     """
-    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+    if not is_whole(y):
         raise ValueError("Unknown label type: continuous. Maybe you are trying to fit a classifier on real numbers.")
-    classes, codes = np.unique(y, return_inverse=True)
-    if number is not None and classes.dtype.kind in "iufb" and classes[0] >= 0 and classes[-1] < number:
-        return np.arange(number).astype(classes.dtype), y.astype(np.float32)
+    if number is not None and y.dtype.kind in "iufb" and y.min() >= 0 and y.max() < number:
+        return np.arange(number).astype(y.dtype)
+    classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(f"{owner} can't train when only one class is present: {classes[0]!r}")
     if number is not None and len(classes) != number:
@@ -111,7 +113,15 @@ def encoded_classes(y: np.ndarray, number: int | None, owner: str) -> tuple[np.n
             if number == 2
             else f"{owner} was told of {number} classes, the target has {len(classes)}"
         )
-    return classes, codes.astype(np.float32)
+    return np.asarray(classes)
+
+
+def is_whole(y: np.ndarray) -> bool:
+    """Whether a target holds no fractions. In pieces: fresh memory for large arrays takes longer than the look."""
+    if y.dtype.kind != "f":
+        return True
+    pieces = (y[start : start + PIECE] for start in range(0, len(y), PIECE))
+    return not any((piece != np.floor(piece)).any() for piece in pieces)
 
 
 def feature_names(X: Any) -> np.ndarray | None:

@@ -189,9 +189,13 @@ class Estimator:
             self.feature_names_in_ = names
         if self.task == "classifier":
             y = arrays.checked_target(y, X.shape[0], owner)
-            self.classes_ = arrays.encoded_classes(y, self.class_count, owner)[0]
+            self.classes_ = arrays.classes_of(y, self.class_count, owner)
 
     def _codes(self, y: np.ndarray) -> np.ndarray:
+        number = len(self.classes_)
+        own = y.dtype.kind in "iuf" and np.array_equal(self.classes_, np.arange(number)) and arrays.is_whole(y)
+        if own and y.min() >= 0 and y.max() < number:
+            return y.astype(np.float32, copy=False)
         codes = np.searchsorted(self.classes_, y)
         known = codes < len(self.classes_)
         if not (known.all() and (self.classes_[codes] == y).all()):

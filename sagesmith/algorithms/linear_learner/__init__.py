@@ -7,8 +7,9 @@ criterion. Here the models lie side by side in one matrix, so that a batch costs
 (doi 10.1145/3318464.3386126); those of the optimizers are named in optimizers.py.
 
 Followed to the letter: hyperparameters, channels, log lines and metrics, answers; an epoch's objective is model 0's.
-Ours, where SageMaker is silent: the grid (grid.py), L1 as a proximal step, lazy updates of wide sparse data, the
-artifact (arrays `weight`, `bias`, `threshold` for raw input in place of MXNet's files), the form of checkpoints.
+Ours, where SageMaker is silent: the grid (grid.py), L1 as a proximal step, lazy updates of wide sparse data, Newton's
+step at the end (newton.py), the artifact (arrays `weight`, `bias`, `threshold` for raw input in place of MXNet's
+files), the form of checkpoints.
 Left out: GPUs.
 """
 

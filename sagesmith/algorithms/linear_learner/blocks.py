@@ -109,13 +109,14 @@ class Blocks:
         plan, size = self._plan, self._plan.settings["mini_batch_size"]
         steps = 0 if self._blocks[0].network.lazy else min(WARM, plan.steps // 10)
         if steps:
-            sample = self._rows.sample
-            order = np.resize(np.random.default_rng((plan.run.rank, 0, 1)).permutation(len(sample)), steps * size)
-            batches = rechunk([sample.take(order)] if len(sample) else [], size)
+            sample, each = self._rows.sample, self._stretch() if self._gang.alone else size
+            order = np.random.default_rng((plan.run.rank, 0, 1)).permutation(len(sample))
+            order = np.resize(order, steps * size if len(sample) else 0)
+            parts = (sample.take(order[start : start + each]) for start in range(0, len(order), each))
             if self._gang.alone:
-                self._side_by_side(rechunk(batches, self._stretch()), steps)
+                self._side_by_side(parts, steps)
             else:
-                self._together(batches, steps)
+                self._together(parts, steps)
             for block in self._blocks:
                 block.optimizer.restart()
         return max(0, min(plan.steps // 2, WARM - steps))

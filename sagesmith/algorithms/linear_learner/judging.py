@@ -65,8 +65,7 @@ class Judge:
 
     def epoch(self, network: Network) -> Judged:
         """Judges all models."""
-        lost, total = self._losses(network)
-        mean = lost / max(total, 1e-300)
+        mean = self.losses(network)
         finite = np.isfinite(mean)
         if self._sample is None:
             order = np.where(finite, mean, np.inf)
@@ -110,7 +109,7 @@ class Judge:
         def lane(batches: Iterator[Batch]) -> Scored:
             return self._scored(self._alone(weights), batches, threshold, wants_auc)
 
-        found = self._dealt(rows, self._alone(weights), lane)
+        found = self.dealt(rows, self._alone(weights), lane)
         sums = np.sum([each.sums for each in found], axis=0)
         if sharded:
             sums = self._gang.added(sums)
@@ -157,8 +156,8 @@ class Judge:
         """The chosen model as a network of its own."""
         return Network(self.plan, weights)
 
-    def _losses(self, network: Network) -> tuple[np.ndarray, float]:
-        """(models,) sums of the validation losses, and the weight of the rows."""
+    def losses(self, network: Network) -> np.ndarray:
+        """(models,) mean validation losses."""
 
         def lane(batches: Iterator[Batch]) -> np.ndarray:
             own, lost, total = Network(self.plan, network.weights), np.zeros(network.models), 0.0
@@ -168,12 +167,12 @@ class Judge:
                 total += summed
             return np.append(lost, total)
 
-        sums = np.sum(self._dealt(self.held, network, lane), axis=0)
+        sums = np.sum(self.dealt(self.held, network, lane), axis=0)
         if self._sharded:
             sums = self._gang.added(sums)
-        return sums[:-1], float(sums[-1])
+        return np.asarray(sums[:-1] / max(sums[-1], 1e-300))
 
-    def _dealt(self, rows: Rows, network: Network, work: Callable[[Iterator[Batch]], Result]) -> list[Result]:
+    def dealt(self, rows: Rows, network: Network, work: Callable[[Iterator[Batch]], Result]) -> list[Result]:
         """What `work` makes of every lane's batches; one lane where rows are read anew."""
         lanes, size = LANES if rows.is_kept else 1, _at_once(network)
 

@@ -49,6 +49,7 @@ _ALL = (
     Loss("softmax_loss", MULTICLASS, "multiclass_cross_entropy_objective", 8),
 )
 LOSSES: Mapping[str, Loss] = {loss.name: loss for loss in _ALL}
+CURVED = ("squared_loss", "logistic")  # those with a second derivative everywhere, of one output
 AUTO = {REGRESSOR: "squared_loss", BINARY: "logistic", MULTICLASS: "softmax_loss"}
 
 
@@ -84,3 +85,11 @@ def gradient(
         kernels.hinge(np.float32(parameter), z, y, weight, up, total)
     else:
         kernels.regression(loss.code, np.float32(parameter), z, y, weight, total)
+
+
+def curvature(loss: Loss, z: np.ndarray, y: np.ndarray, weight: np.ndarray, up: np.float32) -> np.ndarray:
+    """The weighted second derivatives of a CURVED loss, (n,), at the outputs `z` (n,) of one model; see `gradient`."""
+    if loss.name == "squared_loss":
+        return 2 * weight
+    small = np.exp(-np.abs(z))
+    return np.asarray(weight * np.where(y > 0, up, np.float32(1)) * small / (1 + small) ** 2)

@@ -1,22 +1,25 @@
 """Loss and gradient of every model in one sweep over the outputs, compiled.
 
-Inner loops run along a row, over all models, and touch few arrays each: that is what LLVM turns into vector code.
-Everything is float32: a bare 1.0 would make a double of it. exp(x) is 2^n times a polynomial of the rest, with 2^n
-made of its bits, because the C library's exp cannot be vectorised; 7 digits hold.
+Inner loops run along a row, over all models, and touch few arrays each: that is what LLVM turns into vector code; the
+logistic loss is in vectors by hand. Everything is float32: a bare 1.0 would make a double of it. exp(x) is 2^n times a
+polynomial of the rest, with 2^n made of its bits, because the C library's exp cannot be vectorised; 7 digits hold.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from sagesmith.algorithms.lanes_compiled import larger, load16, nothing16, spread16, store
+from sagesmith.algorithms.linear_learner.lanes_compiled import exponential, log1p, magnitude, reached
+from sagesmith.algorithms.linear_learner.products_compiled import widened
+from sagesmith.algorithms.linear_learner.scaler import LANES
 from sagesmith.formats.compiled import compiled, inlined
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.4426950408889634), np.float32(0.693359375), np.float32(-2.12194440e-4)
-BLOCK = 32  # rows; what they need of memory fits into the first cache
+GROUP, GROUPS = 64, 15  # rows whose 1 + exp(-|z|) are multiplied in float32; groups in float64: 2^960 at most
 LOWEST = np.float32(-87)  # exp of it is still a normal number
 C3, C4, C5, C6, C7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))  # Taylor's, for |x| <= ln(2) / 2
-L3, L5, L7, L9, L11 = (np.float32(1 / n) for n in (3, 5, 7, 9, 11))
 
 
 @inlined
@@ -31,52 +34,61 @@ def exp_parts(x: np.ndarray, bits: np.ndarray, part: np.ndarray) -> None:
         bits[k] = (np.int32(n) + np.int32(127)) << np.int32(23)
 
 
-@inlined
-def log1p(e: np.float32) -> np.float32:
-    """log(1 + e) for e in [0, 1], as 2 artanh(e / (2 + e))."""
-    s = e / (TWO + e)
-    t = s * s
-    return TWO * s * (ONE + t * (L3 + t * (L5 + t * (L7 + t * (L9 + t * L11)))))
+@compiled
+def logistic(z: np.ndarray, y: np.ndarray, weight: np.ndarray, up: np.ndarray, total: np.ndarray) -> None:
+    """Sixteen models at a time."""
+    width = z.shape[1]
+    if width % LANES == 0:
+        _logistic(z, y, weight, up[:width].reshape(1, width), total)
+        return
+    table, found = widened(z), np.zeros(width + LANES)
+    _logistic(table, y, weight, widened(up[:width].reshape(1, width)), found)
+    z[:] = table[:, :width]
+    total += found[:width]
 
 
 @compiled
-def logistic(z: np.ndarray, y: np.ndarray, weight: np.ndarray, up: np.ndarray, total: np.ndarray) -> None:
-    """Blocks of rows are gone through as one long vector wherever a row's label and weight do not matter."""
-    width = z.shape[1]
-    size = BLOCK * width
-    minus, part, chance = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
-    bits = np.empty(size, np.int32)
-    power = bits.view(np.float32)
-    lost = np.zeros(width, np.float32)
-    for first in range(0, z.shape[0], BLOCK):
-        rows = min(BLOCK, z.shape[0] - first)
-        flat = z[first : first + rows].reshape(rows * width)
-        for k in range(rows * width):
-            minus[k] = -abs(flat[k])
-        exp_parts(minus[: rows * width], bits, part)
-        for k in range(rows * width):
-            e = part[k] * power[k]
-            q = ONE / (ONE + e)
-            chance[k] = q if flat[k] >= ZERO else ONE - q
-            part[k] = e
-        for k in range(rows * width):
-            part[k] = max(flat[k], ZERO) + log1p(part[k])
-        for i in range(rows):
-            own = flat[i * width : (i + 1) * width]
-            loss, near = part[i * width : (i + 1) * width], chance[i * width : (i + 1) * width]
-            label, each = y[first + i], weight[first + i]
-            if label > ZERO:
-                for k in range(width):
-                    lost[k] += each * up[k] * (loss[k] - label * own[k])
-                for k in range(width):
-                    own[k] = each * up[k] * (near[k] - label)
-            else:
-                for k in range(width):
-                    lost[k] += each * loss[k]
-                for k in range(width):
-                    own[k] = each * near[k]
-    for k in range(width):
-        total[k] += lost[k]
+def _logistic(z: np.ndarray, y: np.ndarray, weight: np.ndarray, up: np.ndarray, total: np.ndarray) -> None:
+    """The sum of log(1 + e) over rows of one weight, the first row's, is the logarithm of a product."""
+    rows, common = len(z), weight[0] if len(z) else ZERO
+    group, lost, product = np.empty((2, LANES), np.float32), np.empty((2, LANES), np.float32), np.ones((2, LANES))
+    one = spread16(ONE)
+    for k in range(0, z.shape[1], LANES):
+        mult = load16(up, 0, k)
+        below, above = nothing16(), nothing16()  # losses of negative and of positive rows, but for the products
+        for first in range(0, rows, GROUP):
+            under, over = one, one
+            for i in range(first, min(first + GROUP, rows)):
+                out, each = load16(z, i, k), spread16(weight[i])
+                e = exponential(nothing16() - magnitude(out))
+                if y[i] > ZERO:
+                    wrong = nothing16() - out
+                    loss = larger(nothing16(), wrong)
+                    if weight[i] == common:
+                        over = over * (one + e)
+                    else:
+                        loss = loss + log1p(e)
+                    above = above + each * loss
+                    store(z, i, k, nothing16() - each * mult * reached(wrong, e) / (one + e))
+                else:
+                    loss = larger(nothing16(), out)
+                    if weight[i] == common:
+                        under = under * (one + e)
+                    else:
+                        loss = loss + log1p(e)
+                    below = below + each * loss
+                    store(z, i, k, each * reached(out, e) / (one + e))
+            store(group, 0, 0, under)
+            store(group, 1, 0, over)
+            product *= group
+            if first // GROUP % GROUPS == GROUPS - 1 or first + GROUP >= rows:
+                for n in range(LANES):
+                    total[k + n] += common * (np.log(product[0, n]) + up[0, k + n] * np.log(product[1, n]))
+                product[:] = 1
+        store(lost, 0, 0, below)
+        store(lost, 1, 0, above)
+        for n in range(LANES):
+            total[k + n] += lost[0, n] + up[0, k + n] * lost[1, n]
 
 
 @compiled

@@ -15,11 +15,12 @@ import numpy as np
 from sagesmith.algorithms.linear_learner import losses
 from sagesmith.algorithms.linear_learner.optimizers import Optimizer
 from sagesmith.algorithms.linear_learner.plan import Plan
+from sagesmith.algorithms.linear_learner.scaler import LANES
 from sagesmith.formats.batch import Batch
 
 LAZY = 10_000  # columns of sparse data from which on updates are lazy, unless unbias_data asks for means of 0
 FUSED = 8192  # weights up to which a dense batch goes through in tiles, products, losses and gradient in one
-_BLAS_ALONE = 4 << 16  # rows x columns x depth up to which OpenBLAS stays in the calling thread
+_NEAR = 8192  # numbers of a tile's rows and outputs: most of the first cache
 
 
 class Network:
@@ -124,12 +125,14 @@ class Network:
     def _task(self) -> Any:
         from sagesmith.algorithms.linear_learner.passes_compiled import Task
 
-        plan = self._plan
-        return Task(plan.loss.code, np.float32(plan.parameter), plan.scaler.shift, plan.scaler.factor, self.up)
+        plan, up = self._plan, np.ones(-(-self.models // LANES) * LANES, np.float32)
+        up[: self.models] = self.up
+        scaler = plan.scaler
+        return Task(plan.loss.code, np.float32(plan.parameter), scaler.shift, scaler.factor, scaler.frame, up)
 
     def _tile(self, batch: Batch) -> int:
-        """Rows whose product with the weights BLAS makes in the calling thread."""
-        return max(1, min(256, len(batch), _BLAS_ALONE // self.weights.size))
+        """Rows that stay in the first cache with their outputs: a multiple of 8 if there are as many."""
+        return min(len(batch), max(32, min(256, _NEAR // sum(self.weights.shape) // 8 * 8)))
 
     def _outputs(self, batch: Batch) -> tuple[np.ndarray, Any]:
         """The outputs, and what `learnt` needs for their gradient: scaled rows, or the columns that occur."""
@@ -138,12 +141,13 @@ class Network:
             return z, self._sparse_outputs(batch, z)
         from sagesmith.algorithms.linear_learner import products_compiled as products
 
-        features, scaler = np.ascontiguousarray(batch.features), self._plan.scaler
+        features, frame = np.ascontiguousarray(batch.features), self._plan.scaler.frame
         if self.weights.size <= FUSED:
-            products.outputs(features, scaler.shift, scaler.factor, self.weights, self._tile(batch), z)
+            products.outputs(features, frame, self.weights, self._tile(batch), z)
             return z, None
-        rows = self._buffer("rows", len(batch), self.width + 1)
-        products.scaled(features, scaler.shift, scaler.factor, rows)
+        rows = self._buffer("rows", len(batch), frame.shape[1])
+        products.scaled(features, frame, rows)
+        rows = rows[:, : self.width + 1]
         np.matmul(rows, self.weights, out=z)
         return z, rows
 

@@ -1,4 +1,7 @@
-"""One step of an optimizer over rows of a weight matrix, compiled; short loops over few arrays become vector code."""
+"""One step of an optimizer over rows of a weight matrix, compiled; short loops over few arrays become vector code.
+
+Where a row has sixteen columns they go through Adam's kind of step together, in registers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sagesmith.algorithms.lanes_compiled import load16, root, spread16, store
+from sagesmith.algorithms.linear_learner.scaler import LANES
 from sagesmith.formats.compiled import compiled, inlined
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -59,29 +64,34 @@ def decayed(rules: Rules, steps: int, rates: np.ndarray) -> None:
 def step(rules: Rules, state: State, rows: np.ndarray, gradient: np.ndarray, total: float) -> None:
     """Moves the weights of `rows` by a gradient (len(rows), columns), a sum over rows of the weight `total`."""
     width, bias = state.weights.shape[1], state.weights.shape[0] - 1
-    rate, length, threshold = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    wide = width // LANES * LANES if rules.adaptive else 0
+    rates, lengths, threshold = (
+        np.empty((1, width), np.float32),
+        np.empty((1, width), np.float32),
+        np.empty_like(rules.wd),
+    )
+    rate, length, decays = rates[0], lengths[0], rules.wd.reshape(1, width)
     _lengths(rules, state.steps[0], rate)
     state.steps[0] += 1
     scale = np.float32(1 / total)
     for at in range(len(rows)):
         row = rows[at]
-        w, g, m = state.weights[row], gradient[at], state.moment[row]
         mult, decay = ONE, ONE
         if row == bias:
             mult, decay = rules.bias_rate, rules.bias_decay
-        _whole(g, w, rules.wd, scale, decay)
-        if rules.adaptive:
-            _adaptive(rules, w, g, m, state.square[row], mult, rate, length)
-        else:
-            for k in range(width):
-                m[k] = rules.first * m[k] - mult * rate[k] * g[k]
-            for k in range(width):
-                w[k] += m[k]
-                length[k] = rate[k]
+        for k in range(0, wide, LANES):
+            _adaptive16(rules, state, gradient, decays, rates, lengths, scale, decay, mult, row, at, k)
+        if wide < width:
+            w, g, m, own = state.weights[row, wide:], gradient[at, wide:], state.moment[row, wide:], length[wide:]
+            _whole(g, w, rules.wd[wide:], scale, decay)
+            if rules.adaptive:
+                _adaptive(rules, w, g, m, state.square[row, wide:], mult, rate[wide:], own)
+            else:
+                _descended(rules, w, g, m, mult, rate, own)
         if rules.any_l1 and row != bias:
             for k in range(width):
                 threshold[k] = length[k] * rules.l1[k]
-            _shrink(w, threshold)
+            _shrink(state.weights[row], threshold)
 
 
 @inlined
@@ -103,6 +113,35 @@ def _whole(g: np.ndarray, w: np.ndarray, wd: np.ndarray, scale: np.float32, deca
     """Sums over the batch to the mean, with weight decay."""
     for k in range(len(g)):
         g[k] = g[k] * scale + decay * wd[k] * w[k]
+
+
+@inlined
+def _adaptive16(
+    rules: Rules, state: State, gradient: np.ndarray, decays: np.ndarray, rates: np.ndarray, lengths: np.ndarray,
+    scale: np.float32, decay: np.float32, mult: np.float32, row: int, at: int, k: int,
+) -> None:  # fmt: skip
+    """`_whole` and `_adaptive` for sixteen columns of a row, from k on."""
+    w = load16(state.weights, row, k)
+    g = load16(gradient, at, k) * spread16(scale) + spread16(decay) * load16(decays, 0, k) * w
+    m = spread16(rules.first) * load16(state.moment, row, k) + spread16(ONE - rules.first) * g
+    v = spread16(rules.second) * load16(state.square, row, k) + spread16(rules.own) * g * g
+    length = spread16(mult) / (root(v) + spread16(EPSILON)) * load16(rates, 0, k)
+    store(state.moment, row, k, m)
+    store(state.square, row, k, v)
+    store(lengths, 0, k, length)
+    store(state.weights, row, k, w - length * m)
+
+
+@inlined
+def _descended(
+    rules: Rules, w: np.ndarray, g: np.ndarray, m: np.ndarray, mult: np.float32, rate: np.ndarray, length: np.ndarray
+) -> None:
+    """A step of sgd."""
+    for k in range(len(w)):
+        m[k] = rules.first * m[k] - mult * rate[k] * g[k]
+    for k in range(len(w)):
+        w[k] += m[k]
+        length[k] = rate[k]
 
 
 @inlined

@@ -18,6 +18,7 @@ from sagesmith.formats.errors import DataError
 
 KEPT = 2 << 30  # bytes of decoded rows that are kept for the next pass
 SHUFFLED = 64 << 20  # bytes up to which kept rows are shuffled anew for every pass
+PIECE = 65_536  # labels that are looked at together: fresh memory for all takes longer than the look
 
 Labels = Callable[[Batch, str, int], np.ndarray]
 
@@ -45,8 +46,7 @@ class Rows:
             self.width, self.is_sparse = batch.width, self.is_sparse or batch.is_sparse
             self.count += len(batch)
             if len(self.classes):
-                assert batch.label is not None
-                self.classes += np.bincount(batch.label.astype(np.int64), batch.weight, len(self.classes))
+                self._count(batch)
             if sampled:
                 keys = self._draw(batch, random, keys, sampled)
             held += size_of(batch)
@@ -57,6 +57,13 @@ class Rows:
         if self._kept and held <= SHUFFLED:
             self._kept = [join(self._kept)]
 
+    def _count(self, batch: Batch) -> None:
+        assert batch.label is not None
+        for start in range(0, len(batch), PIECE):
+            part = slice(start, start + PIECE)
+            weight = None if batch.weight is None else batch.weight[part]
+            self.classes += np.bincount(batch.label[part].astype(np.int64), weight, len(self.classes))
+
     def _checked(self) -> Iterator[Batch]:
         seen = 0
         where = f"channel {self._channel.name!r}"
@@ -66,9 +73,11 @@ class Rows:
 
     def _draw(self, batch: Batch, random: np.random.Generator, keys: np.ndarray, sampled: int) -> np.ndarray:
         """Every row gets a random key, and those with the smallest keys so far are the sample."""
-        new = random.random(len(batch), np.float32).astype(float)
+        new = random.random(len(batch), np.float32)
         limit = keys.max() if len(keys) >= sampled else np.inf
-        near = np.flatnonzero(new < limit)
+        near = np.flatnonzero(new < min(limit, 1.2 * sampled / len(batch)))  # of many rows few are looked at
+        if len(near) < sampled:
+            near = np.flatnonzero(new < limit)
         if len(near) > sampled:
             near = np.sort(near[np.argpartition(new[near], sampled - 1)[:sampled]])
         if not len(near):
@@ -132,11 +141,13 @@ def class_labels(classes: int) -> Labels:
 
     def check(batch: Batch, where: str, before: int) -> np.ndarray:
         label = check_labels(batch, where, before=before)
-        wrong = (label < 0) | (label >= classes) | (label != np.floor(label))
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            wanted = "0 or 1" if classes == 2 else f"a whole number from 0 to {classes - 1}"
-            raise DataError(f"{where}: the label of row {before + row} is {label[row]:g}, it must be {wanted}")
+        for start in range(0, len(label), PIECE):
+            part = label[start : start + PIECE]
+            wrong = (part < 0) | (part >= classes) | (part != np.floor(part))
+            if wrong.any():
+                row = start + int(np.argmax(wrong))
+                wanted = "0 or 1" if classes == 2 else f"a whole number from 0 to {classes - 1}"
+                raise DataError(f"{where}: the label of row {before + row} is {label[row]:g}, it must be {wanted}")
         return label
 
     return check

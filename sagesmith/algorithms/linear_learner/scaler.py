@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from sagesmith.algorithms.run import Run
 from sagesmith.formats.batch import Batch
 
+LANES = 16  # floats in a vector of compiled code
 CONSTANT = 1e-7  # a column whose deviation is below this part of its size has none in float32
 
 
@@ -74,6 +76,14 @@ class Scaler:
         if regression and settings["unbias_label"] is not False and settings["use_bias"]:
             result.label_shift = float(moments.mean[-1])
         return result
+
+    @cached_property
+    def frame(self) -> np.ndarray:
+        """(3, columns) float32: shift, factor and what is added, for rows in vectors of LANES with a one and zeros."""
+        width = len(self.shift)
+        found = np.zeros((3, -(-(width + 1) // LANES) * LANES), np.float32)
+        found[0, :width], found[1, :width], found[2, width] = self.shift, self.factor, 1
+        return found
 
     def labels(self, label: np.ndarray) -> np.ndarray:
         """Labels as they are learnt, float32."""

@@ -1,6 +1,7 @@
 """A training job of Linear Learner: channels in, the best model out. `train` reads in the order of the job's log.
 
-look at the rows -> scaler -> models side by side, epoch after epoch, each judged on validation -> the best, calibrated
+look at the rows -> scaler -> models side by side, epoch after epoch, each judged on validation -> Newton's step -> the
+best, calibrated
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sagesmith.algorithms.linear_learner.hosts import Gang
 from sagesmith.algorithms.linear_learner.judging import Judge
 from sagesmith.algorithms.linear_learner.losses import MULTICLASS, REGRESSOR
 from sagesmith.algorithms.linear_learner.network import LAZY
+from sagesmith.algorithms.linear_learner.newton import Newton
 from sagesmith.algorithms.linear_learner.optimizers import LEARNING_RATE
 from sagesmith.algorithms.linear_learner.plan import Plan
 from sagesmith.algorithms.linear_learner.rows import Rows, any_number, class_labels
@@ -46,7 +48,7 @@ def train(algorithm: LinearLearner, channels: Mapping[str, Channel], run: Run) -
         blocks = _started(plan, rows, gang)
         judge = Judge(plan, held, gang)
         run.metrics("initialize", {"initialize.time": 1000 * (time.monotonic() - begun)})
-        best, chosen = Epochs(plan, blocks, judge).run()
+        best, chosen = Epochs(plan, blocks, judge, Newton(plan, rows, judge, gang, "validation" in channels)).run()
         threshold = judge.threshold(best)
         algorithm.keep(*plan.scaler.folded(best), threshold)
         _report(algorithm, channels, rows, best, threshold, chosen, judge, gang)
