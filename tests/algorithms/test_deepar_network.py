@@ -232,6 +232,8 @@ def test_forecasts_do_not_hang_on_threads_nor_on_neighbours() -> None:
     assert np.array_equal(many, again)
     (alone,) = ahead.paths(series.some(np.array([0])), 400, seed=1)
     assert np.allclose(alone[0], many[0], rtol=1e-5)
+    (fewer,) = ahead.paths(series, 5, seed=1)
+    assert np.allclose(fewer, many[:, :, :5], rtol=1e-5), "a path is the same however many are drawn"
 
 
 def test_quantiles_are_numpy_s() -> None:

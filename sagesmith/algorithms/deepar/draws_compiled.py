@@ -10,17 +10,48 @@ from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.deepar.curves_compiled import LOG2_E, ONE, TWO, ZERO, logarithm, power_less_1
-from sagesmith.algorithms.deepar.curves_compiled import sine_of_turns, softplus16
+from sagesmith.algorithms.deepar.curves_compiled import (
+    LOG2_E,
+    ONE,
+    TWO,
+    ZERO,
+    logarithm,
+    power_less_1,
+    sine_of_turns,
+    softplus16,
+)  # fmt: skip
 from sagesmith.algorithms.deepar.likelihoods import BETA, GAUSSIAN, NEGATIVE_BINOMIAL, SMALLEST, STUDENT_T
+from sagesmith.algorithms.deepar.products_compiled import WIDTH
 from sagesmith.algorithms.lanes_compiled import fma, larger, load16, root, spread16, store
 from sagesmith.formats.compiled import compiled, inlined
 
-WIDTH = 16
 LEAST = np.float32(SMALLEST)
 LARGEST_MEAN = 1e9  # of a count, so that a Poisson number still fits its type
 UNIT, HALF_UNIT, QUARTER, HALF = np.float32(2.0**-24), np.float32(2.0**-25), np.float32(0.25), np.float32(0.5)
 LEFT_2 = np.float32(-2.0)
+GOLDEN, MIX_1, MIX_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+@inlined
+def mixed(seed: Any, number: Any) -> Any:
+    """64 bits, the number'th of SplitMix64: Steele, Lea and Flood, Fast Splittable Pseudorandom Generators, 2014."""
+    x = np.uint64(seed + np.uint64(number) * GOLDEN)
+    x = np.uint64((x ^ (x >> np.uint64(30))) * MIX_1)
+    x = np.uint64((x ^ (x >> np.uint64(27))) * MIX_2)
+    return np.uint64(x ^ (x >> np.uint64(31)))
+
+
+@compiled
+def begin_draws(code: Any, seeds: Any, samples: Any, first: Any, states: Any) -> None:
+    """The generators' states (4, W) of the columns from `first` on, of which each of the seeds' (S,) has `samples`."""
+    for b in range(states.shape[1]):
+        series = min((first + b) // samples, len(seeds) - 1)
+        sample = first + b - series * samples
+        for half in range(2):
+            bits = mixed(seeds[series], 2 * sample + half + 1)
+            states[2 * half, b], states[2 * half + 1, b] = np.uint32(bits), np.uint32(bits >> np.uint64(32))
+    if code == NEGATIVE_BINOMIAL or code == BETA:  # noqa: SIM109 (numba has no tuple of constants to look into)
+        np.random.seed(states[0, 0])
 
 
 @inlined
@@ -83,18 +114,12 @@ def _share(theta: Any, column: Any) -> Any:
 
 
 @compiled
-def seed_of(states: Any) -> None:
-    """Starts numpy's generator of this thread for a block."""
-    np.random.seed(states[0, 0])
-
-
-@compiled
 def draw(code: Any, theta: Any, states: Any, uniforms: Any, scales: Any, values: Any) -> None:
     """values (W,), in the window's units, of the likelihood with parameters theta (parameters or more, W).
 
     states (4, W): the columns' generators; uniforms (2, W): room; scales (W,).
     """
-    if code == GAUSSIAN or code == STUDENT_T:
+    if code == GAUSSIAN or code == STUDENT_T:  # noqa: SIM109
         uniform(states, uniforms[0])
         uniform(states, uniforms[1])
         for b in range(0, theta.shape[1], WIDTH):

@@ -11,12 +11,12 @@ import numpy as np
 from sagesmith.algorithms.deepar import forecasts_compiled as code
 from sagesmith.algorithms.deepar.likelihoods import LIKELIHOODS, Likelihood
 from sagesmith.algorithms.deepar.series import Packed
-from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT
+from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT, WIDEST
 from sagesmith.algorithms.deepar.threads import Workers
 from sagesmith.algorithms.deepar.windows import STATIC, Cutter, View
 
 SERIES = 256  # that are read together
-COLUMNS = 320  # sample paths of a thread's task, a multiple of the widest block
+COLUMNS = 5 * WIDEST  # sample paths of a thread's task where there are many
 LEAST_SAMPLES = 16  # fewer would not be drawn sooner
 AT_ONCE = 1 << 25  # sampled numbers that are held at a time
 
@@ -63,7 +63,7 @@ class Weights:
                 raise ValueError(f"array {name!r} has shape {array.shape}, or holds NaN; expected {shape}")
             return array
 
-        scaled = np.repeat(np.float32([LEFT, LEFT, TWICE_LEFT, LEFT]), cells)
+        scaled = np.repeat(np.array([LEFT, LEFT, TWICE_LEFT, LEFT], np.float32), cells)
         inputs = [scaled * taken(f"layers.{k}.input", widths[k], 4 * cells) for k in range(layers)]
         recurrent = [scaled * taken(f"layers.{k}.recurrent", cells, 4 * cells) for k in range(layers)]
         head, linear = taken("head.weight", likelihood.parameters, cells).T, taken("linear", view.straight)
@@ -108,7 +108,7 @@ class Forecaster:
 
     def paths(self, packed: Packed, samples: int, seed: int) -> Iterator[np.ndarray]:
         """Sample paths in the order of the series, some series at a time: (S, horizon, samples) float32."""
-        cutter = Cutter(self.view, packed, self.workers)
+        cutter = Cutter(self.view, packed, self.workers, at_ends=True)
         size = max(1, min(SERIES, AT_ONCE // (samples * self.view.horizon)))
         random = np.random.default_rng(seed)
         for at in range(0, len(packed), size):
@@ -120,32 +120,35 @@ class Forecaster:
         windows = cutter.cut(chosen, starts, view.context + view.horizon, view.scale)
         embedded = [table[windows.cats[:, k]] for k, table in enumerate(weights.tables)]
         fixed = np.hstack([*embedded, windows.static]) @ weights.fixed + weights.biases[0]
-        layers, units, columns = len(weights.biases), len(weights.head), windows.inputs.shape[2]
-        cells = np.empty((layers, units, columns), np.float32)
-        said = np.empty((layers + 1, units, columns), np.float32)
-        network = weights.gates, weights.biases
-        past, ahead = windows.inputs[: view.context + 1], windows.inputs[view.context :]
-        self.workers.columns(
-            code.encode, columns, past, np.ascontiguousarray(fixed.T), *network, self.rate, cells, said
-        )
+        after = self._read(windows.inputs[: view.context + 1], fixed)
+        ahead = windows.inputs[view.context :]
         _forget_drawn(ahead, view)
         base = fixed + np.matmul(ahead.transpose(0, 2, 1), weights.first)
         straight = np.matmul(weights.linear, ahead[:, : view.straight])
+        seeds = random.integers(0, 1 << 64, len(chosen), np.uint64)
         count = max(samples, LEAST_SAMPLES)
-        generators = np.moveaxis(random.integers(0, 1 << 32, (len(chosen), 4, count), np.uint32), 0, 1).reshape(4, -1)
-        generators = np.pad(generators, ((0, 0), (0, -generators.shape[1] % COLUMNS)))
         result = np.empty((len(chosen), view.horizon, count), np.float32)
-        after = [np.ascontiguousarray(x.transpose(0, 2, 1)) for x in (cells, said)]
+        every = len(chosen) * count
+        size = COLUMNS if every > COLUMNS * self.workers.threads else WIDEST
 
         def task(begin: int) -> None:
             code.unroll(
-                begin, min(begin + COLUMNS, len(chosen) * count), count, base, straight, view.lags, *network,
+                begin, min(begin + size, every), count, base, straight, view.lags, weights.gates, weights.biases,
                 weights.told, weights.shift, self.rate, self.likelihood.code, windows.centres, windows.units, *after,
-                generators, result,
+                seeds, result,
             )  # fmt: skip
 
-        self.workers.each(task, list(range(0, len(chosen) * count, COLUMNS)))
+        self.workers.each(task, list(range(0, every, size)))
         return result[:, :, :samples]
+
+    def _read(self, past: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the layers hold, (layers, B, H), and say, (layers + 1, B, H), after inputs (T, D, B)."""
+        weights, columns = self.weights, past.shape[2]
+        layers, units = len(weights.biases), len(weights.head)
+        cells, said = (np.empty((count, units, columns), np.float32) for count in (layers, layers + 1))
+        given = past, np.ascontiguousarray(fixed.T), weights.gates, weights.biases
+        self.workers.columns(code.encode, columns, *given, self.rate, cells, said)
+        return np.ascontiguousarray(cells.transpose(0, 2, 1)), np.ascontiguousarray(said.transpose(0, 2, 1))
 
 
 def _forget_drawn(ahead: np.ndarray, view: View) -> None:

@@ -13,8 +13,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from sagesmith.algorithms import lanes as words
-from sagesmith.algorithms.deepar.draws_compiled import draw, seed_of
-from sagesmith.algorithms.deepar.steps_compiled import GATES, WIDEST, WIDTH, add_up, through
+from sagesmith.algorithms.deepar.draws_compiled import begin_draws, draw
+from sagesmith.algorithms.deepar.products_compiled import WIDTH
+from sagesmith.algorithms.deepar.steps_compiled import GATES, WIDEST, add_up, through
 from sagesmith.algorithms.deepar.windows_compiled import MOST
 from sagesmith.algorithms.lanes import I32
 from sagesmith.algorithms.lanes_compiled import spread16, store
@@ -97,9 +98,9 @@ def parted(_typing: Any, count: Any, one: Any, two: Any) -> Any:
 
 @compiled
 def spread_rows(numbers: Any, first: Any, samples: Any, target: Any) -> None:
-    """target[j, b] = numbers[(first + b) // samples, j] for every b: to each of the columns from `first` on its series'.
+    """target[j, b] = numbers[(first + b) // samples, j]: each column from `first` on is given its series' numbers.
 
-    Columns after the last series' have the last one's. There are at least 16 samples.
+    Columns after the last series' get the last one's. There are at least 16 samples.
     """
     width, last = target.shape[1], len(numbers) - 1
     for b in range(0, width, WIDTH):
@@ -108,6 +109,71 @@ def spread_rows(numbers: Any, first: Any, samples: Any, target: Any) -> None:
         one, two = min(one, last), min(one + 1, last)
         for j in range(target.shape[0]):
             store(target, j, b, parted(count, spread16(numbers[one, j]), spread16(numbers[two, j])))
+
+
+@inlined
+def recall(path: Any, t: Any, lags: Any, units: Any, sources: Any) -> Any:
+    """How many of the lags are of drawn values, path (P, W); these go to what the first layer and the head see."""
+    near = 0
+    while near < len(lags) and lags[near] <= t:
+        seen = path[t - lags[near]]
+        for b in range(len(seen)):
+            value = min(max(seen[b], -MOST), MOST)
+            sources[0, units + near, b] = value
+            sources[-1, units + near, b] = value
+        near += 1
+    return near
+
+
+@compiled
+def unroll_block(
+    at: Any,
+    width: Any,
+    samples: Any,
+    base: Any,
+    straight: Any,
+    lags: Any,
+    tables: Any,
+    biases: Any,
+    head: Any,
+    shift: Any,
+    rate: Any,
+    code: Any,
+    centres: Any,
+    scales: Any,
+    states: Any,
+    said: Any,
+    seeds: Any,
+    result: Any,
+) -> None:
+    """As `unroll`, for the columns from `at` on."""
+    layers, _, units = states.shape
+    owners = np.minimum((at + np.arange(width)) // samples, len(result) - 1)
+    sources = np.zeros((layers + 1, tables.shape[2] // GATES, width), np.float32)
+    begun = started(np.empty((base.shape[2], width), np.float32), biases)
+    cells, fresh, sums = rooms(layers, units, width)
+    for layer in range(layers):
+        spread_rows(states[layer], at, samples, cells[layer])
+    for layer in range(layers + 1):
+        spread_rows(said[layer], at, samples, sources[layer, :units])
+    generators, uniforms = np.empty((4, width), np.uint32), np.empty((2, width), np.float32)
+    begin_draws(code, seeds, samples, at, generators)
+    level, theta, wide = np.zeros((GATES, width), np.float32), np.zeros((GATES, width), np.float32), scales[owners]
+    for j in range(1, len(shift)):
+        level[j] = shift[j]
+    path = np.zeros((len(base), width), np.float32)
+    for t in range(len(base)):
+        near = recall(path, t, lags, units, sources)
+        if t:
+            spread_rows(base[t], at, samples, begun[0])
+            through(tables, sources, units + near, begun, cells, fresh, sums, rate)
+        for b in range(width):
+            level[0, b] = shift[0] + straight[t, owners[b]]
+        add_up(head, 0, sources[layers], units + near, level, theta)
+        draw(code, theta, generators, uniforms, wide, path[t])
+        for b in range(min(width, len(result) * samples - at)):
+            one = owners[b]
+            result[one, t, at + b - one * samples] = centres[one] + path[t, b] * wide[b]
 
 
 def _unroll(
@@ -127,55 +193,22 @@ def _unroll(
     scales: Any,
     states: Any,
     said: Any,
-    generators: Any,
+    seeds: Any,
     result: Any,
 ) -> None:
     """Draws sample paths into result (S, P, samples): those of a range of columns, of which a series has `samples`.
 
     base (P, S, 4H): the first layer's gates but for the lags that are drawn here; straight (P, S): the linear part but
     for those. states (layers, S, H), said (layers + 1, S, H): after the context and the first step of the horizon.
-    head (1, 4 (H + lags)): the parameters' weights, of the lags those of the linear part. generators (4, columns).
+    head (1, 4 (H + lags)): the parameters' weights, of the lags those of the linear part. seeds (S,) uint64.
     """
-    layers, _, units = states.shape
-    horizon, used = len(base), len(result) * samples
     at = begin
     while at < end:
         width = width_of(end - at)
-        owners = np.empty(width, np.int64)
-        for b in range(width):
-            owners[b] = min(at + b, used - 1) // samples
-        sources = np.zeros((layers + 1, tables.shape[2] // GATES, width), np.float32)
-        first = np.empty((base.shape[2], width), np.float32)
-        begun = started(first, biases)
-        cells, fresh, theta = rooms(layers, units, width)
-        own, sums, uniforms = generators[:, at : at + width].copy(), np.empty_like(theta), np.empty((2, width), np.float32)
-        path, wide, level = np.zeros((horizon, width), np.float32), scales[owners], np.zeros_like(theta)
-        for j in range(1, len(shift)):
-            level[j] = shift[j]
-        for layer in range(layers):
-            spread_rows(states[layer], at, samples, cells[layer])
-        for layer in range(layers + 1):
-            spread_rows(said[layer], at, samples, sources[layer, :units])
-        seed_of(own)
-        for t in range(horizon):
-            near = 0
-            while near < len(lags) and lags[near] <= t:
-                seen = path[t - lags[near]]
-                for b in range(width):
-                    value = min(max(seen[b], -MOST), MOST)
-                    sources[0, units + near, b] = value
-                    sources[layers, units + near, b] = value
-                near += 1
-            if t:
-                spread_rows(base[t], at, samples, begun[0])
-                through(tables, sources, units + near, begun, cells, fresh, sums, rate)
-            for b in range(width):
-                level[0, b] = shift[0] + straight[t, owners[b]]
-            add_up(head, 0, sources[layers], units + near, level, theta)
-            draw(code, theta, own, uniforms, wide, path[t])
-            for b in range(min(width, used - at)):
-                one = owners[b]
-                result[one, t, at + b - one * samples] = centres[one] + path[t, b] * wide[b]
+        unroll_block(
+            at, width, samples, base, straight, lags, tables, biases, head, shift, rate, code, centres, scales, states,
+            said, seeds, result,
+        )  # fmt: skip
         at += width
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import datetime
 import re
+import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +29,7 @@ LINES, PARQUET = "application/jsonlines", "application/x-parquet"
 LARGEST = float(np.finfo(np.float32).max)
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$")
 _SHOWN = 60
+_TRUTHS = {bool, np.bool_}
 
 
 @dataclass(frozen=True)
@@ -271,16 +275,24 @@ def _numbers(value: Any, place: str, field: str, missing: bool) -> np.ndarray:
         return _narrowed(value)
     if not isinstance(value, (list, tuple, np.ndarray)):
         raise DataError(f"{place}: {field!r} is {_shown(value)}, expected a list of numbers")
-    kinds = set(map(type, value))
-    if not kinds <= {int, float}:
-        for at, entry in enumerate(value):
-            absent = missing and (entry is None or (isinstance(entry, str) and entry.lower() == "nan"))
-            if not absent and (isinstance(entry, bool) or not isinstance(entry, (int, float, np.number))):
-                also = ', null or "NaN"' if missing else ""
-                raise DataError(f"{place}: {field!r} holds {_shown(entry)} at position {at}, expected a number{also}")
-        value = [np.nan if entry is None or isinstance(entry, str) else entry for entry in value]
+    try:  # a few times as fast as numpy, which asks every number for its type; true would be 1
+        found = np.frombuffer(struct.pack(f"{len(value)}d", *value))
+    except struct.error:
+        found = None
+    if found is None or (((found == 0) | (found == 1)).any() and not _TRUTHS.isdisjoint(map(type, value))):
+        found = _checked(value, place, field, missing)
+    return _narrowed(found)
+
+
+def _checked(value: Any, place: str, field: str, missing: bool) -> np.ndarray:
+    """(n,) float64: as `_numbers`, each entry by itself."""
+    for at, entry in enumerate(value):
+        absent = missing and (entry is None or (isinstance(entry, str) and entry.lower() == "nan"))
+        if not absent and (type(entry) in _TRUTHS or not isinstance(entry, (Real, Decimal))):
+            also = ', null or "NaN"' if missing else ""
+            raise DataError(f"{place}: {field!r} holds {_shown(entry)} at position {at}, expected a number{also}")
     try:
-        return _narrowed(np.array(value, np.float64))
+        return np.array([np.nan if entry is None or isinstance(entry, str) else entry for entry in value], np.float64)
     except OverflowError:
         raise DataError(f"{place}: {field!r} holds a whole number that is too large") from None
 

@@ -18,11 +18,12 @@ from numba.extending import intrinsic
 
 from sagesmith.algorithms import lanes as words
 from sagesmith.algorithms.deepar.curves_compiled import LOG2_E, TWO, ZERO, power_less_1
+from sagesmith.algorithms.deepar.products_compiled import WIDTH
 from sagesmith.algorithms.lanes import I64
 from sagesmith.algorithms.lanes_compiled import clipped, fma, lanes16, load16, spread16, store
 from sagesmith.formats.compiled import inlined
 
-GATES, WIDTH = 4, 16
+GATES = 4
 WIDEST = 4 * WIDTH
 LIMIT = np.float32(40.0)  # of powers of two: three of their products are still numbers
 LEFT, TWICE_LEFT = -LOG2_E, -TWO * LOG2_E
@@ -124,9 +125,7 @@ def step(table: Any, source: Any, terms: Any, begun: Any, cells: Any, fresh: Any
 
 
 @inlined
-def through(
-    tables: Any, sources: Any, terms: Any, begun: Any, cells: Any, fresh: Any, sums: Any, rate: Any
-) -> None:
+def through(tables: Any, sources: Any, terms: Any, begun: Any, cells: Any, fresh: Any, sums: Any, rate: Any) -> None:
     """One step of all layers, the first of which has `terms` inputs.
 
     tables: (layers, H, 4K); sources (layers + 1, K, W), whose last one's first rows become what the head sees;
