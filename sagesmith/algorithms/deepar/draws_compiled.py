@@ -124,12 +124,13 @@ def draw(code: Any, theta: Any, states: Any, uniforms: Any, scales: Any, values:
         uniform(states, uniforms[1])
         for b in range(0, theta.shape[1], WIDTH):
             store(uniforms, 0, b, _spread_out(code, theta, uniforms, b))
-        values[:] = uniforms[0]
-    elif code == NEGATIVE_BINOMIAL:
         for b in range(len(values)):
-            values[b] = _counted(theta, b, scales[b])
-    elif code == BETA:
-        for b in range(len(values)):
-            values[b] = _share(theta, b)
+            values[b] = uniforms[0, b]
     else:
-        values[:] = theta[0]
+        for b in range(len(values)):
+            if code == NEGATIVE_BINOMIAL:
+                values[b] = _counted(theta, b, scales[b])
+            elif code == BETA:
+                values[b] = _share(theta, b)
+            else:
+                values[b] = theta[0, b]

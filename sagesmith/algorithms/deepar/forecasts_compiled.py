@@ -18,7 +18,7 @@ from sagesmith.algorithms.deepar.products_compiled import WIDTH
 from sagesmith.algorithms.deepar.steps_compiled import GATES, WIDEST, add_up, through
 from sagesmith.algorithms.deepar.windows_compiled import MOST
 from sagesmith.algorithms.lanes import I32
-from sagesmith.algorithms.lanes_compiled import spread16, store
+from sagesmith.algorithms.lanes_compiled import load16, spread16, store
 from sagesmith.formats.compiled import compiled, inlined
 
 
@@ -53,25 +53,38 @@ def _encode(
         width = width_of(end - at)
         last = at + width
         sources = np.zeros((layers + 1, tables.shape[2] // GATES, width), np.float32)
-        begun = started(fixed[:, at:last], biases)
+        begun = started(biases, width)
+        columns(fixed, at, begun[0])
         held, fresh, sums = rooms(layers, units, width)
         for t in range(steps):
-            for k in range(wide):
-                sources[0, units + k] = inputs[t, k, at:last]
+            columns(inputs[t], at, sources[0, units : units + wide])
             through(tables, sources, units + wide, begun, held, fresh, sums, rate)
-        cells[:, :, at:last] = held
-        said[:, :, at:last] = sources[:, :units]
+        for layer in range(layers + 1):
+            for u in range(units):
+                for b in range(width):
+                    said[layer, u, at + b] = sources[layer, u, b]
+                    if layer < layers:
+                        cells[layer, u, at + b] = held[layer, u, b]
         at = last
 
 
+@compiled
+def columns(table: Any, first: Any, target: Any) -> None:
+    """target[j, b] = table[j, first + b]. Assignments of whole arrays take numba seconds to compile."""
+    for j in range(target.shape[0]):
+        for b in range(0, target.shape[1], WIDTH):
+            store(target, j, b, load16(table, j, first + b))
+
+
 @inlined
-def started(first: Any, biases: Any) -> Any:
-    """What is added to the gates of all layers, (layers, 4H, W); `first` (4H, W): to those of the first."""
-    begun = np.empty((len(biases), *first.shape), np.float32)
-    begun[0] = first
-    for layer in range(1, len(biases)):
-        for j in range(biases.shape[1]):
-            begun[layer, j] = biases[layer, j]
+def started(biases: Any, width: Any) -> Any:
+    """What is added to the gates, (layers, 4H, W): the biases (layers, 4H); for the first layer, nothing as yet."""
+    layers, rows = biases.shape
+    begun = np.empty((layers, rows, width), np.float32)
+    for layer in range(1, layers):
+        for j in range(rows):
+            for b in range(width):
+                begun[layer, j, b] = biases[layer, j]
     return begun
 
 
@@ -148,9 +161,8 @@ def unroll_block(
 ) -> None:
     """As `unroll`, for the columns from `at` on."""
     layers, _, units = states.shape
-    owners = np.minimum((at + np.arange(width)) // samples, len(result) - 1)
     sources = np.zeros((layers + 1, tables.shape[2] // GATES, width), np.float32)
-    begun = started(np.empty((base.shape[2], width), np.float32), biases)
+    begun = started(biases, width)
     cells, fresh, sums = rooms(layers, units, width)
     for layer in range(layers):
         spread_rows(states[layer], at, samples, cells[layer])
@@ -158,9 +170,13 @@ def unroll_block(
         spread_rows(said[layer], at, samples, sources[layer, :units])
     generators, uniforms = np.empty((4, width), np.uint32), np.empty((2, width), np.float32)
     begin_draws(code, seeds, samples, at, generators)
-    level, theta, wide = np.zeros((GATES, width), np.float32), np.zeros((GATES, width), np.float32), scales[owners]
-    for j in range(1, len(shift)):
-        level[j] = shift[j]
+    level, theta = np.zeros((GATES, width), np.float32), np.zeros((GATES, width), np.float32)
+    owners, wide = np.empty(width, np.int64), np.empty(width, np.float32)
+    for b in range(width):
+        owners[b] = min((at + b) // samples, len(result) - 1)
+        wide[b] = scales[owners[b]]
+        for j in range(1, len(shift)):
+            level[j, b] = shift[j]
     path = np.zeros((len(base), width), np.float32)
     for t in range(len(base)):
         near = recall(path, t, lags, units, sources)

@@ -21,7 +21,7 @@ from sagesmith.algorithms.deepar.curves_compiled import LOG2_E, TWO, ZERO, power
 from sagesmith.algorithms.deepar.products_compiled import WIDTH
 from sagesmith.algorithms.lanes import I64
 from sagesmith.algorithms.lanes_compiled import clipped, fma, lanes16, load16, spread16, store
-from sagesmith.formats.compiled import inlined
+from sagesmith.formats.compiled import compiled, inlined
 
 GATES = 4
 WIDEST = 4 * WIDTH
@@ -124,7 +124,7 @@ def step(table: Any, source: Any, terms: Any, begun: Any, cells: Any, fresh: Any
             store(fresh, u, b, fma(kept, load16(source, u, b), taken * ((zero - n) / (o * (n + two)))))
 
 
-@inlined
+@compiled
 def through(tables: Any, sources: Any, terms: Any, begun: Any, cells: Any, fresh: Any, sums: Any, rate: Any) -> None:
     """One step of all layers, the first of which has `terms` inputs.
 
