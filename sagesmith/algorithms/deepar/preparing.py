@@ -56,6 +56,11 @@ def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared
     for record, place in records_of(channel):
         packer.take(record, place)
     whole = packer.packed()
+    if packer.between:
+        frequency = settings["time_freq"]
+        run.log(
+            "%d series begin between two times of time_freq %s; their starts are cut off", packer.between, frequency
+        )
     check_values(whole, settings["likelihood"], "train")
     mine = _share(whole, run)
     packed = mine.some(np.flatnonzero(mine.lengths >= horizon))

@@ -28,6 +28,7 @@ FIELDS = ("start", "target", "cat", "dynamic_feat")
 LINES, PARQUET = "application/jsonlines", "application/x-parquet"
 LARGEST = float(np.finfo(np.float32).max)
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$")
+_ZONE = re.compile(r":[0-9.]+ *(Z|UTC|[+-][0-9]{2}:?[0-9]{2})$")
 _SHOWN = 60
 _TRUTHS = {bool, np.bool_}
 
@@ -152,6 +153,9 @@ class Packer:
         cats, features: how many each record must have; None: what the first one has.
         ahead: by how many values the features outlast the target (`prediction_length` where a forecast is asked for).
         ignored: of "cat" and "dynamic_feat" those that are dropped.
+
+    Attributes:
+        between: how many series begin at a time that is finer than the frequency's unit, which is cut off.
     """
 
     def __init__(
@@ -169,13 +173,16 @@ class Packer:
         self._cats: list[np.ndarray] = []
         self._features: list[np.ndarray] = []
         self._bounds = frequency.bounds()
+        self.between = 0
 
     def take(self, record: Mapping[str, Any], place: str) -> None:
         """Raises DataError naming the place and the field."""
         for field in ("start", "target"):
             if record.get(field) is None:
                 raise DataError(f"{place}: the field {field!r} is missing")
+        self._check_frequency(record, place)
         start = _start(record["start"], place)
+        self.between += self._frequency.between(start)
         target = _target(record["target"], place)
         self._check_dates(start, len(target), record["start"], place)
         self._cats.append(self._counted("cat", _cat(self._given(record, "cat"), place), place))
@@ -206,6 +213,18 @@ class Packer:
             )
         return found
 
+    def _check_frequency(self, record: Mapping[str, Any], place: str) -> None:
+        for field in ("freq", "time_freq"):  # no fields of DeepAR's, but a series that has one may not belong here
+            try:
+                other = Frequency.parse(str(record.get(field)))
+            except ValueError:  # none, or another library's name
+                continue
+            if other != self._frequency:
+                raise DataError(
+                    f"{place}: {field!r} is {other}, but the hyperparameter time_freq is {self._frequency}: all series "
+                    "of a model have one frequency"
+                )
+
     def _check_dates(self, start: np.datetime64, length: int, given: Any, place: str) -> None:
         first = int(self._frequency.ordinals(np.array([start]))[0])
         last = first + (length + self._ahead) * self._frequency.step
@@ -222,12 +241,15 @@ def _start(value: Any, place: str) -> np.datetime64:
         return np.datetime64(value.isoformat(), "m")
     if isinstance(value, np.datetime64) and not np.isnat(value):
         return np.datetime64(str(value.astype("datetime64[m]")), "m")
+    why = ""
     if isinstance(value, str) and _DATE.match(value.strip()):
         try:
             return np.datetime64(datetime.datetime.fromisoformat(value.strip()), "m")
-        except ValueError:
-            pass
-    raise DataError(f"{place}: 'start' is {_shown(value)}, expected a date such as '2024-01-31 00:00:00'")
+        except ValueError as error:
+            why = f" ({error})"
+    elif isinstance(value, str) and _ZONE.search(value):
+        why = " without a time zone"
+    raise DataError(f"{place}: 'start' is {_shown(value)}, expected a date such as '2024-01-31 00:00:00'{why}")
 
 
 def _target(value: Any, place: str) -> np.ndarray:
