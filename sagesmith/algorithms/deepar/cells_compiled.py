@@ -15,41 +15,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 
-from sagesmith.algorithms.deepar.products_compiled import add_outer, add_product
+from sagesmith.algorithms.deepar.curves_compiled import TWO, power_less_1
+from sagesmith.algorithms.deepar.products_compiled import WIDTH, add_outer, add_product
+from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT, add_up, columns, width_of
+from sagesmith.algorithms.lanes import I32, spread
+from sagesmith.algorithms.lanes_compiled import clipped, fma, load16, spread16, store
 from sagesmith.formats.compiled import compiled, inlined
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 f32 = np.float32
 
-# tanh x = x P(x²) / Q(x²) for |x| <= 9, fitted by least squares that were weighted anew until the errors were even:
-# off by less than 4e-7.
-LIMIT = f32(9.0)
-P = tuple(
-    f32(x)
-    for x in (0.9999999916543435, 0.1307543023498024, 0.0030943647533043382, 1.105372137147785e-05,
-              -1.9815428212821078e-08, 5.079732167069017e-11, -7.977827989549564e-14)
-)  # fmt: skip
-Q = tuple(f32(x) for x in (1.0, 0.4640875582602352, 0.024457004359716702, 0.00025321631596165393))
-P0, P1, P2, P3, P4, P5, P6 = P
-Q0, Q1, Q2, Q3 = Q
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
-HALF, ONE, ZERO = f32(0.5), f32(1.0), f32(0.0)
-fast, part = partial(inlined, fastmath=FAST), partial(compiled, fastmath=FAST)
-
-
-@fast
-def tanh(x: Any) -> Any:
-    x = min(max(x, -LIMIT), LIMIT)
-    s = x * x
-    p = P0 + s * (P1 + s * (P2 + s * (P3 + s * (P4 + s * (P5 + s * P6)))))
-    return x * p / (Q0 + s * (Q1 + s * (Q2 + s * Q3)))
-
-
-@fast
-def sigmoid(x: Any) -> Any:
-    return HALF + HALF * tanh(HALF * x)
+ONE, ZERO = f32(1.0), f32(0.0)
+FARTHEST = f32(31.0)  # of powers of two: the product of four is still a number
+part = partial(compiled, fastmath=FAST)
 
 
 @inlined
@@ -73,17 +57,74 @@ def line_of(seed: Any, time: Any, unit: Any, begin: Any) -> Any:
     return np.uint32(np.uint32(seed) + np.uint32(np.uint32(np.uint32(time) * GOLDEN) + place))
 
 
-@part
-def activate(gate: Any, units: Any, begin: Any, end: Any) -> None:
-    """Nonlinearities in place."""
-    for r in range(4 * units):
-        row = gate[r, begin:end]
-        if 2 * units <= r < 3 * units:
-            for b in range(len(row)):
-                row[b] = tanh(row[b])
-        else:
-            for b in range(len(row)):
-                row[b] = sigmoid(row[b])
+def _keeping(high: bool) -> Any:
+    """The intrinsic that looks at the upper or the lower half of the bits that `draw` draws."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def kept(_typing: Any, line: Any, column: Any, bar: Any, old: Any, new: Any) -> Any:
+        """Of sixteen columns from `column` on `old` where the bits are below `bar`, `new` elsewhere."""
+
+        def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            line, column, bar, old, new = arguments
+            kind = ir.VectorType(I32, old.type.count)
+
+            def same(value: Any) -> Any:
+                return ir.Constant(kind, [int(value)] * kind.count)
+
+            def folded(x: Any, places: int) -> Any:
+                return builder.xor(x, builder.lshr(x, same(places)))
+
+            lane = builder.add(spread(builder, column, kind), ir.Constant(kind, list(range(kind.count))))
+            x = builder.add(spread(builder, line, kind), builder.mul(lane, same(MIX_2)))
+            x = builder.mul(folded(x, 16), same(MIX_1))
+            x = folded(builder.mul(folded(x, 13), same(MIX_2)), 16)
+            half = builder.lshr(x, same(HIGH)) if high else builder.and_(x, same(LOW))
+            return builder.select(builder.icmp_unsigned("<", half, spread(builder, bar, kind)), old, new)
+
+        return new(types.uint32, types.uint32, types.uint32, old, new), emit
+
+    return kept
+
+
+keep_cell, keep_output = _keeping(False), _keeping(True)
+
+
+@inlined
+def cell_of(
+    sums: Any, gate: Any, cells: Any, outputs: Any, fresh: Any, t: Any, unit: Any, begin: Any, first: Any, line: Any,
+    bar: Any,
+) -> None:  # fmt: skip
+    """A cell's step for the columns from `first` on, from the sums (4, W) of its gates.
+
+    gate (4H, B), fresh (H, B), cells and outputs (T + 1, H, B) as in `forward`. With e = exp(-x), sigmoid x =
+    1 / (1 + e) and tanh x = 2 / (1 + e²) - 1; one division serves for all four gates.
+    """
+    units, cell, after, output, shown = len(fresh), cells[t], cells[t + 1], outputs[t], outputs[t + 1]
+    two, one = spread16(TWO), spread16(ONE)
+    for b in range(0, sums.shape[1], WIDTH):
+        p, q = _below(load16(sums, 0, b), LEFT), _below(load16(sums, 1, b), LEFT)
+        r, s = _below(load16(sums, 2, b), TWICE_LEFT), _below(load16(sums, 3, b), LEFT)
+        low, high = p * q, r * s
+        whole = one / (low * high)
+        left, right = whole * high, whole * low
+        i, f, g, o = q * left, p * left, (two - r) * s * right, r * right
+        at, column = first + b, np.uint32(first + b - begin)
+        held = load16(cell, unit, at)
+        new = fma(f, held, i * g)
+        n = _below(new, TWICE_LEFT)
+        seen = (two - n) / n
+        store(gate, unit, at, i)
+        store(gate, units + unit, at, f)
+        store(gate, 2 * units + unit, at, g)
+        store(gate, 3 * units + unit, at, o)
+        store(fresh, unit, at, seen)
+        store(after, unit, at, keep_cell(line, column, bar, held, new))
+        store(shown, unit, at, keep_output(line, column, bar, load16(output, unit, at), o * seen))
+
+
+@inlined
+def _below(x: Any, factor: Any) -> Any:
+    return power_less_1(clipped(x * spread16(factor), spread16(FARTHEST))) + spread16(TWO)
 
 
 def _forward(
@@ -91,8 +132,7 @@ def _forward(
     end: Any,
     inputs: Any,
     fixed: Any,
-    weights: Any,
-    recurrent: Any,
+    table: Any,
     gates: Any,
     cells: Any,
     outputs: Any,
@@ -102,33 +142,26 @@ def _forward(
 ) -> None:
     """A layer's outputs (T + 1, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
 
-    weights (D, 4H), recurrent (H, 4H). `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
+    table (H, 4 (H + D)): steps_compiled.py. `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
     (T, 4H, B) become what the gates are; `squashed` (T, H, B) is tanh of the fresh cells.
     A range is a multiple of 16 columns. Loops are short of arrays, and begin at 0, on purpose: LLVM makes no vector
     code of others.
     """
-    steps, units = squashed.shape[0], squashed.shape[1]
-    bar, columns = bar_of(rate), end - begin
-    for t in range(steps):
-        gate = gates[t]
-        gate[:, begin:end] = fixed[:, begin:end]
-        add_product(weights, inputs[t], gate, begin, end)
-        add_product(recurrent, outputs[t], gate, begin, end)
-        activate(gate, units, begin, end)
-        for u in range(units):
-            line = line_of(seed, t, u, begin)
-            i, f = gate[u, begin:end], gate[units + u, begin:end]
-            g, o = gate[2 * units + u, begin:end], gate[3 * units + u, begin:end]
-            cell, after, fresh = cells[t, u, begin:end], cells[t + 1, u, begin:end], squashed[t, u, begin:end]
-            output, shown = outputs[t, u, begin:end], outputs[t + 1, u, begin:end]
-            for b in range(columns):
-                fresh[b] = f[b] * cell[b] + i[b] * g[b]
-            for b in range(columns):
-                after[b] = cell[b] if np.uint32(draw(line, b) & LOW) < bar else fresh[b]
-            for b in range(columns):
-                fresh[b] = tanh(fresh[b])
-            for b in range(columns):
-                shown[b] = output[b] if np.uint32(draw(line, b) >> HIGH) < bar else o[b] * fresh[b]
+    steps, units, wide = squashed.shape[0], squashed.shape[1], inputs.shape[1]
+    bar, at = bar_of(rate), begin
+    while at < end:
+        width = width_of(end - at)
+        source, sums = np.empty((units + wide, width), np.float32), np.empty((4, width), np.float32)
+        begun = np.empty((4 * units, width), np.float32)
+        columns(fixed, at, begun)
+        for t in range(steps):
+            columns(outputs[t], at, source[:units])
+            columns(inputs[t], at, source[units:])
+            for u in range(units):
+                add_up(table, u, source, units + wide, begun, sums)
+                line = line_of(seed, t, u, begin)
+                cell_of(sums, gates[t], cells, outputs, squashed[t], t, u, begin, at, line, bar)
+        at += width
 
 
 @part
@@ -202,5 +235,5 @@ def _backward(
     add_outer(outputs[:-1], gates, of_recurrent, begin, end)
 
 
-forward = compiled(_forward, fastmath=FAST)
+forward = compiled(_forward)
 backward = compiled(_backward, fastmath=FAST)

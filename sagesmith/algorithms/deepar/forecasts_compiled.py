@@ -15,19 +15,11 @@ from numba.extending import intrinsic
 from sagesmith.algorithms import lanes as words
 from sagesmith.algorithms.deepar.draws_compiled import begin_draws, draw
 from sagesmith.algorithms.deepar.products_compiled import WIDTH
-from sagesmith.algorithms.deepar.steps_compiled import GATES, WIDEST, add_up, through
+from sagesmith.algorithms.deepar.steps_compiled import GATES, add_up, columns, through, width_of
 from sagesmith.algorithms.deepar.windows_compiled import MOST
 from sagesmith.algorithms.lanes import I32
-from sagesmith.algorithms.lanes_compiled import load16, spread16, store
+from sagesmith.algorithms.lanes_compiled import spread16, store
 from sagesmith.formats.compiled import compiled, inlined
-
-
-@inlined
-def width_of(left: Any) -> Any:
-    """Of the next block, when so many columns are left."""
-    if left >= WIDEST:
-        return WIDEST
-    return 2 * WIDTH if left > WIDTH else WIDTH
 
 
 def _encode(
@@ -66,14 +58,6 @@ def _encode(
                     if layer < layers:
                         cells[layer, u, at + b] = held[layer, u, b]
         at = last
-
-
-@compiled
-def columns(table: Any, first: Any, target: Any) -> None:
-    """target[j, b] = table[j, first + b]. Assignments of whole arrays take numba seconds to compile."""
-    for j in range(target.shape[0]):
-        for b in range(0, target.shape[1], WIDTH):
-            store(target, j, b, load16(table, j, first + b))
 
 
 @inlined

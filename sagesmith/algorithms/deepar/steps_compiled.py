@@ -93,6 +93,22 @@ def add_up(table: Any, unit: Any, source: Any, terms: Any, begun: Any, sums: Any
 
 
 @inlined
+def width_of(left: Any) -> Any:
+    """Of the next block, when so many columns are left."""
+    if left >= WIDEST:
+        return WIDEST
+    return 2 * WIDTH if left > WIDTH else WIDTH
+
+
+@compiled
+def columns(table: Any, first: Any, target: Any) -> None:
+    """target[j, b] = table[j, first + b]. Assignments of whole arrays take numba seconds to compile."""
+    for j in range(target.shape[0]):
+        for b in range(0, target.shape[1], WIDTH):
+            store(target, j, b, load16(table, j, first + b))
+
+
+@inlined
 def raised(x: Any) -> Any:
     """2^x - 1, with x so far from 0 only that nothing overflows."""
     return power_less_1(clipped(x, spread16(LIMIT)))
