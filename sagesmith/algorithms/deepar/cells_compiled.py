@@ -1,7 +1,7 @@
 """LSTM layers with zoneout, forwards through time and back, compiled: a step at a time for a range of columns.
 
-Everything is laid out (time, features, columns), where a column is a window or a sample path, so that every loop runs
-over neighbouring columns and becomes vector code, whatever the number of cells. At 40 cells a framework spends more
+Everything is laid out (time, features, columns), where a column is a window, so that neighbouring columns share a
+register, whatever the number of cells. At 40 cells a framework spends more
 time on starting its operations than on the numbers. A thread has columns of its own and needs no other.
 
 Gates are in PyTorch's order: input, forget, cell, output. Papers: Hochreiter and Schmidhuber, Long Short-Term Memory,
@@ -28,21 +28,10 @@ from sagesmith.formats.compiled import compiled, inlined
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
-f32 = np.float32
-
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
-ONE, ZERO = f32(1.0), f32(0.0)
-FARTHEST = f32(31.0)  # of powers of two: the product of four is still a number
+ONE, ZERO = np.float32(1.0), np.float32(0.0)
+FARTHEST = np.float32(31.0)  # of powers of two: the product of four is still a number
 part = partial(compiled, fastmath=FAST)
-
-
-@inlined
-def draw(line: Any, column: Any) -> Any:
-    """32 random bits for a place: the same forwards and backwards, so that masks are never stored."""
-    x = np.uint32(np.uint32(line) + np.uint32(np.uint32(column) * MIX_2))  # numba would go on in 64 bits
-    x = np.uint32(np.uint32(x ^ np.uint32(x >> np.uint32(16))) * MIX_1)
-    x = np.uint32(np.uint32(x ^ np.uint32(x >> np.uint32(13))) * MIX_2)
-    return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
 
 
 @inlined
@@ -58,7 +47,10 @@ def line_of(seed: Any, time: Any, unit: Any, begin: Any) -> Any:
 
 
 def _keeping(high: bool) -> Any:
-    """The intrinsic that looks at the upper or the lower half of the bits that `draw` draws."""
+    """The intrinsic that looks at the upper or the lower half of a place's 32 random bits (MurmurHash3's finish).
+
+    A place's bits are the same forwards and backwards, so that masks are never stored.
+    """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def kept(_typing: Any, line: Any, column: Any, bar: Any, old: Any, new: Any) -> Any:
@@ -144,8 +136,7 @@ def _forward(
 
     table (H, 4 (H + D)): steps_compiled.py. `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
     (T, 4H, B) become what the gates are; `squashed` (T, H, B) is tanh of the fresh cells.
-    A range is a multiple of 16 columns. Loops are short of arrays, and begin at 0, on purpose: LLVM makes no vector
-    code of others.
+    A range is a multiple of 16 columns.
     """
     steps, units, wide = squashed.shape[0], squashed.shape[1], inputs.shape[1]
     bar, at = bar_of(rate), begin
@@ -173,6 +164,32 @@ def add_rows(source: Any, target: Any, begin: Any, end: Any) -> None:
             total[b] += row[b]
 
 
+@inlined
+def slopes_of(
+    gate: Any, cell: Any, squashed: Any, above: Any, carry: Any, slope: Any, unit: Any, begin: Any, end: Any, line: Any,
+    bar: Any,
+) -> None:  # fmt: skip
+    """A cell's step back: gates (4H, B) become their sums' slopes.
+
+    above (H, B): the slopes of what the cell said; carry and slope (H, B): those of its state and of what it said, from
+    the step after; they become what goes to the step before, `slope` but for what goes through the gates.
+    """
+    units, one, zero = len(cell), spread16(ONE), spread16(ZERO)
+    for b in range(begin, end, WIDTH):
+        column = np.uint32(b - begin)
+        i, f = load16(gate, unit, b), load16(gate, units + unit, b)
+        g, o, s = load16(gate, 2 * units + unit, b), load16(gate, 3 * units + unit, b), load16(squashed, unit, b)
+        whole, held = load16(above, unit, b) + load16(slope, unit, b), load16(carry, unit, b)
+        fresh, held_on = keep_output(line, column, bar, zero, whole), keep_cell(line, column, bar, held, zero)
+        new = held - held_on + fresh * o * (one - s * s)
+        store(slope, unit, b, whole - fresh)
+        store(carry, unit, b, fma(new, f, held_on))
+        store(gate, unit, b, new * g * i * (one - i))
+        store(gate, units + unit, b, new * load16(cell, unit, b) * f * (one - f))
+        store(gate, 2 * units + unit, b, new * i * (one - g * g))
+        store(gate, 3 * units + unit, b, fresh * s * o * (one - o))
+
+
 def _backward(
     begin: Any,
     end: Any,
@@ -197,36 +214,13 @@ def _backward(
     (H, 4H), the last two for the columns of this range: each thread has arrays of its own.
     """
     steps, units = squashed.shape[0], squashed.shape[1]
-    bar, columns = bar_of(rate), end - begin
-    fresh, candidate = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    bar = bar_of(rate)
     carry, slope = np.zeros(cells.shape[1:], np.float32), np.zeros(cells.shape[1:], np.float32)
     for t in range(steps - 1, -1, -1):
         gate = gates[t]
         for u in range(units):
             line = line_of(seed, t, u, begin)
-            i, f = gate[u, begin:end], gate[units + u, begin:end]
-            g, o = gate[2 * units + u, begin:end], gate[3 * units + u, begin:end]
-            cell, s, above = cells[t, u, begin:end], squashed[t, u, begin:end], back[t, u, begin:end]
-            held, kept = carry[u, begin:end], slope[u, begin:end]
-            for b in range(columns):
-                whole = above[b] + kept[b]
-                keeps = np.uint32(draw(line, b) >> HIGH) < bar
-                kept[b] = whole if keeps else ZERO
-                fresh[b] = ZERO if keeps else whole
-            for b in range(columns):
-                held_on = held[b] if np.uint32(draw(line, b) & LOW) < bar else ZERO
-                candidate[b] = held[b] - held_on + fresh[b] * o[b] * (ONE - s[b] * s[b])
-                held[b] = held_on
-            for b in range(columns):
-                held[b] += candidate[b] * f[b]
-            for b in range(columns):
-                o[b] = fresh[b] * s[b] * o[b] * (ONE - o[b])
-            for b in range(columns):
-                f[b] = candidate[b] * cell[b] * f[b] * (ONE - f[b])
-            for b in range(columns):
-                di = candidate[b] * g[b] * i[b] * (ONE - i[b])
-                g[b] = candidate[b] * i[b] * (ONE - g[b] * g[b])
-                i[b] = di
+            slopes_of(gate, cells[t], squashed[t], back[t], carry, slope, u, begin, end, line, bar)
         add_product(recurrent_t, gate, slope, begin, end)
         if len(of_inputs):
             add_product(weights_t, gate, of_inputs[t], begin, end)
@@ -236,4 +230,4 @@ def _backward(
 
 
 forward = compiled(_forward)
-backward = compiled(_backward, fastmath=FAST)
+backward = compiled(_backward)
