@@ -132,10 +132,12 @@ GOOD = {"start": "2024-01-01", "target": [1.0, 2.0], "cat": [0], "dynamic_feat":
         ({"start": None}, "the field 'start' is missing"),
         ({"target": None}, "the field 'target' is missing"),
         ({"start": "01/02/2024"}, "'start' is '01/02/2024', expected a date"),
-        ({"start": "2024-02-30"}, "'start' is '2024-02-30'"),
+        ({"start": "2024-02-30"}, "'start' is '2024-02-30', expected a date .*day is out of range"),
         ({"start": "0000-01-01"}, "'start' is '0000-01-01'"),
         ({"start": 5}, "'start' is 5"),
-        ({"start": "2024-01-01T00:00:00Z"}, "expected a date"),
+        ({"start": "2024-01-01T00:00:00Z"}, "expected a date .* without a time zone"),
+        ({"freq": "D"}, "'freq' is D, but the hyperparameter time_freq is H"),
+        ({"time_freq": "5min"}, "'time_freq' is 5min, but"),
         ({"start": "9999-12-31 23:00:00"}, "lead beyond the year 9999"),
         ({"target": [1.0, "five"]}, "'target' holds 'five' at position 1, expected a number, null or \"NaN\""),
         ({"target": [1.0, True]}, "'target' holds True at position 1"),
@@ -241,6 +243,7 @@ def test_statistics_are_logged() -> None:
     run = RecordingRun()
     records = drawn(10, 100)
     records[0]["target"][5] = None
+    records[1] |= {"start": "2024-01-01 00:30:00", "freq": "H", "item_id": "fields of others are let be"}
     records.append({"start": "2024-01-01", "target": [1.0] * 3, "cat": [1]})
     DeepAR(**{**SETTINGS, "epochs": 1}).fit(records, run=run)
     for line in (
@@ -251,6 +254,7 @@ def test_statistics_are_logged() -> None:
         "Small number of time series. Doing 128 passes over dataset with prob 1.00 per epoch.",
     ):  # fmt: skip
         assert line in run.lines, line
+    assert any("1 series begin between two times of time_freq" in line for line in run.lines)
     assert any("1 series have fewer than prediction_length 12 values and are ignored" in line for line in run.lines)
     values = np.array([x for record in records[:10] for x in record["target"] if x is not None], np.float32)
     (found,) = (line for line in run.lines if line.startswith("min/mean/max target: "))

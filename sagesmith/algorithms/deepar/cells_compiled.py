@@ -1,7 +1,7 @@
 """LSTM layers with zoneout, forwards through time and back, compiled: a step at a time for a range of columns.
 
-Everything is laid out (time, features, columns), where a column is a window or a sample path, so that every loop runs
-over neighbouring columns and becomes vector code, whatever the number of cells. At 40 cells a framework spends more
+Everything is laid out (time, features, columns), where a column is a window, so that neighbouring columns share a
+register, whatever the number of cells. At 40 cells a framework spends more
 time on starting its operations than on the numbers. A thread has columns of its own and needs no other.
 
 Gates are in PyTorch's order: input, forget, cell, output. Papers: Hochreiter and Schmidhuber, Long Short-Term Memory,
@@ -15,50 +15,23 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 
-from sagesmith.algorithms.deepar.products_compiled import add_outer, add_product
+from sagesmith.algorithms.deepar.curves_compiled import TWO, power_less_1
+from sagesmith.algorithms.deepar.products_compiled import WIDTH, add_outer, add_product
+from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT, add_up, columns, width_of
+from sagesmith.algorithms.lanes import I32, spread
+from sagesmith.algorithms.lanes_compiled import clipped, fma, load16, spread16, store
 from sagesmith.formats.compiled import compiled, inlined
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
-f32 = np.float32
-
-# tanh x = x P(x²) / Q(x²) for |x| <= 9, fitted by least squares that were weighted anew until the errors were even:
-# off by less than 4e-7.
-LIMIT = f32(9.0)
-P = tuple(
-    f32(x)
-    for x in (0.9999999916543435, 0.1307543023498024, 0.0030943647533043382, 1.105372137147785e-05,
-              -1.9815428212821078e-08, 5.079732167069017e-11, -7.977827989549564e-14)
-)  # fmt: skip
-Q = tuple(f32(x) for x in (1.0, 0.4640875582602352, 0.024457004359716702, 0.00025321631596165393))
-P0, P1, P2, P3, P4, P5, P6 = P
-Q0, Q1, Q2, Q3 = Q
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
-HALF, ONE, ZERO = f32(0.5), f32(1.0), f32(0.0)
-fast, part = partial(inlined, fastmath=FAST), partial(compiled, fastmath=FAST)
-
-
-@fast
-def tanh(x: Any) -> Any:
-    x = min(max(x, -LIMIT), LIMIT)
-    s = x * x
-    p = P0 + s * (P1 + s * (P2 + s * (P3 + s * (P4 + s * (P5 + s * P6)))))
-    return x * p / (Q0 + s * (Q1 + s * (Q2 + s * Q3)))
-
-
-@fast
-def sigmoid(x: Any) -> Any:
-    return HALF + HALF * tanh(HALF * x)
-
-
-@inlined
-def draw(line: Any, column: Any) -> Any:
-    """32 random bits for a place: the same forwards and backwards, so that masks are never stored."""
-    x = np.uint32(np.uint32(line) + np.uint32(np.uint32(column) * MIX_2))  # numba would go on in 64 bits
-    x = np.uint32(np.uint32(x ^ np.uint32(x >> np.uint32(16))) * MIX_1)
-    x = np.uint32(np.uint32(x ^ np.uint32(x >> np.uint32(13))) * MIX_2)
-    return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
+ONE, ZERO = np.float32(1.0), np.float32(0.0)
+FARTHEST = np.float32(31.0)  # of powers of two: the product of four is still a number
+part = partial(compiled, fastmath=FAST)
 
 
 @inlined
@@ -73,17 +46,77 @@ def line_of(seed: Any, time: Any, unit: Any, begin: Any) -> Any:
     return np.uint32(np.uint32(seed) + np.uint32(np.uint32(np.uint32(time) * GOLDEN) + place))
 
 
-@part
-def activate(gate: Any, units: Any, begin: Any, end: Any) -> None:
-    """Nonlinearities in place."""
-    for r in range(4 * units):
-        row = gate[r, begin:end]
-        if 2 * units <= r < 3 * units:
-            for b in range(len(row)):
-                row[b] = tanh(row[b])
-        else:
-            for b in range(len(row)):
-                row[b] = sigmoid(row[b])
+def _keeping(high: bool) -> Any:
+    """The intrinsic that looks at the upper or the lower half of a place's 32 random bits (MurmurHash3's finish).
+
+    A place's bits are the same forwards and backwards, so that masks are never stored.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def kept(_typing: Any, line: Any, column: Any, bar: Any, old: Any, new: Any) -> Any:
+        """Of sixteen columns from `column` on `old` where the bits are below `bar`, `new` elsewhere."""
+
+        def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            line, column, bar, old, new = arguments
+            kind = ir.VectorType(I32, old.type.count)
+
+            def same(value: Any) -> Any:
+                return ir.Constant(kind, [int(value)] * kind.count)
+
+            def folded(x: Any, places: int) -> Any:
+                return builder.xor(x, builder.lshr(x, same(places)))
+
+            lane = builder.add(spread(builder, column, kind), ir.Constant(kind, list(range(kind.count))))
+            x = builder.add(spread(builder, line, kind), builder.mul(lane, same(MIX_2)))
+            x = builder.mul(folded(x, 16), same(MIX_1))
+            x = folded(builder.mul(folded(x, 13), same(MIX_2)), 16)
+            half = builder.lshr(x, same(HIGH)) if high else builder.and_(x, same(LOW))
+            return builder.select(builder.icmp_unsigned("<", half, spread(builder, bar, kind)), old, new)
+
+        return new(types.uint32, types.uint32, types.uint32, old, new), emit
+
+    return kept
+
+
+keep_cell, keep_output = _keeping(False), _keeping(True)
+
+
+@inlined
+def cell_of(
+    sums: Any, gate: Any, cells: Any, outputs: Any, fresh: Any, t: Any, unit: Any, begin: Any, first: Any, line: Any,
+    bar: Any,
+) -> None:  # fmt: skip
+    """A cell's step for the columns from `first` on, from the sums (4, W) of its gates.
+
+    gate (4H, B), fresh (H, B), cells and outputs (T + 1, H, B) as in `forward`. With e = exp(-x), sigmoid x =
+    1 / (1 + e) and tanh x = 2 / (1 + e²) - 1; one division serves for all four gates.
+    """
+    units, cell, after, output, shown = len(fresh), cells[t], cells[t + 1], outputs[t], outputs[t + 1]
+    two, one = spread16(TWO), spread16(ONE)
+    for b in range(0, sums.shape[1], WIDTH):
+        p, q = _below(load16(sums, 0, b), LEFT), _below(load16(sums, 1, b), LEFT)
+        r, s = _below(load16(sums, 2, b), TWICE_LEFT), _below(load16(sums, 3, b), LEFT)
+        low, high = p * q, r * s
+        whole = one / (low * high)
+        left, right = whole * high, whole * low
+        i, f, g, o = q * left, p * left, (two - r) * s * right, r * right
+        at, column = first + b, np.uint32(first + b - begin)
+        held = load16(cell, unit, at)
+        new = fma(f, held, i * g)
+        n = _below(new, TWICE_LEFT)
+        seen = (two - n) / n
+        store(gate, unit, at, i)
+        store(gate, units + unit, at, f)
+        store(gate, 2 * units + unit, at, g)
+        store(gate, 3 * units + unit, at, o)
+        store(fresh, unit, at, seen)
+        store(after, unit, at, keep_cell(line, column, bar, held, new))
+        store(shown, unit, at, keep_output(line, column, bar, load16(output, unit, at), o * seen))
+
+
+@inlined
+def _below(x: Any, factor: Any) -> Any:
+    return power_less_1(clipped(x * spread16(factor), spread16(FARTHEST))) + spread16(TWO)
 
 
 def _forward(
@@ -91,8 +124,7 @@ def _forward(
     end: Any,
     inputs: Any,
     fixed: Any,
-    weights: Any,
-    recurrent: Any,
+    table: Any,
     gates: Any,
     cells: Any,
     outputs: Any,
@@ -102,33 +134,25 @@ def _forward(
 ) -> None:
     """A layer's outputs (T + 1, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
 
-    weights (D, 4H), recurrent (H, 4H). `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
+    table (H, 4 (H + D)): steps_compiled.py. `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
     (T, 4H, B) become what the gates are; `squashed` (T, H, B) is tanh of the fresh cells.
-    A range is a multiple of 16 columns. Loops are short of arrays, and begin at 0, on purpose: LLVM makes no vector
-    code of others.
+    A range is a multiple of 16 columns.
     """
-    steps, units = squashed.shape[0], squashed.shape[1]
-    bar, columns = bar_of(rate), end - begin
-    for t in range(steps):
-        gate = gates[t]
-        gate[:, begin:end] = fixed[:, begin:end]
-        add_product(weights, inputs[t], gate, begin, end)
-        add_product(recurrent, outputs[t], gate, begin, end)
-        activate(gate, units, begin, end)
-        for u in range(units):
-            line = line_of(seed, t, u, begin)
-            i, f = gate[u, begin:end], gate[units + u, begin:end]
-            g, o = gate[2 * units + u, begin:end], gate[3 * units + u, begin:end]
-            cell, after, fresh = cells[t, u, begin:end], cells[t + 1, u, begin:end], squashed[t, u, begin:end]
-            output, shown = outputs[t, u, begin:end], outputs[t + 1, u, begin:end]
-            for b in range(columns):
-                fresh[b] = f[b] * cell[b] + i[b] * g[b]
-            for b in range(columns):
-                after[b] = cell[b] if np.uint32(draw(line, b) & LOW) < bar else fresh[b]
-            for b in range(columns):
-                fresh[b] = tanh(fresh[b])
-            for b in range(columns):
-                shown[b] = output[b] if np.uint32(draw(line, b) >> HIGH) < bar else o[b] * fresh[b]
+    steps, units, wide = squashed.shape[0], squashed.shape[1], inputs.shape[1]
+    bar, at = bar_of(rate), begin
+    while at < end:
+        width = width_of(end - at)
+        source, sums = np.empty((units + wide, width), np.float32), np.empty((4, width), np.float32)
+        begun = np.empty((4 * units, width), np.float32)
+        columns(fixed, at, begun)
+        for t in range(steps):
+            columns(outputs[t], at, source[:units])
+            columns(inputs[t], at, source[units:])
+            for u in range(units):
+                add_up(table, u, source, units + wide, begun, sums)
+                line = line_of(seed, t, u, begin)
+                cell_of(sums, gates[t], cells, outputs, squashed[t], t, u, begin, at, line, bar)
+        at += width
 
 
 @part
@@ -138,6 +162,32 @@ def add_rows(source: Any, target: Any, begin: Any, end: Any) -> None:
         total, row = target[j, begin:end], source[j, begin:end]
         for b in range(len(row)):
             total[b] += row[b]
+
+
+@inlined
+def slopes_of(
+    gate: Any, cell: Any, squashed: Any, above: Any, carry: Any, slope: Any, unit: Any, begin: Any, end: Any, line: Any,
+    bar: Any,
+) -> None:  # fmt: skip
+    """A cell's step back: gates (4H, B) become their sums' slopes.
+
+    above (H, B): the slopes of what the cell said; carry and slope (H, B): those of its state and of what it said, from
+    the step after; they become what goes to the step before, `slope` but for what goes through the gates.
+    """
+    units, one, zero = len(cell), spread16(ONE), spread16(ZERO)
+    for b in range(begin, end, WIDTH):
+        column = np.uint32(b - begin)
+        i, f = load16(gate, unit, b), load16(gate, units + unit, b)
+        g, o, s = load16(gate, 2 * units + unit, b), load16(gate, 3 * units + unit, b), load16(squashed, unit, b)
+        whole, held = load16(above, unit, b) + load16(slope, unit, b), load16(carry, unit, b)
+        fresh, held_on = keep_output(line, column, bar, zero, whole), keep_cell(line, column, bar, held, zero)
+        new = held - held_on + fresh * o * (one - s * s)
+        store(slope, unit, b, whole - fresh)
+        store(carry, unit, b, fma(new, f, held_on))
+        store(gate, unit, b, new * g * i * (one - i))
+        store(gate, units + unit, b, new * load16(cell, unit, b) * f * (one - f))
+        store(gate, 2 * units + unit, b, new * i * (one - g * g))
+        store(gate, 3 * units + unit, b, fresh * s * o * (one - o))
 
 
 def _backward(
@@ -164,36 +214,13 @@ def _backward(
     (H, 4H), the last two for the columns of this range: each thread has arrays of its own.
     """
     steps, units = squashed.shape[0], squashed.shape[1]
-    bar, columns = bar_of(rate), end - begin
-    fresh, candidate = np.empty(columns, np.float32), np.empty(columns, np.float32)
+    bar = bar_of(rate)
     carry, slope = np.zeros(cells.shape[1:], np.float32), np.zeros(cells.shape[1:], np.float32)
     for t in range(steps - 1, -1, -1):
         gate = gates[t]
         for u in range(units):
             line = line_of(seed, t, u, begin)
-            i, f = gate[u, begin:end], gate[units + u, begin:end]
-            g, o = gate[2 * units + u, begin:end], gate[3 * units + u, begin:end]
-            cell, s, above = cells[t, u, begin:end], squashed[t, u, begin:end], back[t, u, begin:end]
-            held, kept = carry[u, begin:end], slope[u, begin:end]
-            for b in range(columns):
-                whole = above[b] + kept[b]
-                keeps = np.uint32(draw(line, b) >> HIGH) < bar
-                kept[b] = whole if keeps else ZERO
-                fresh[b] = ZERO if keeps else whole
-            for b in range(columns):
-                held_on = held[b] if np.uint32(draw(line, b) & LOW) < bar else ZERO
-                candidate[b] = held[b] - held_on + fresh[b] * o[b] * (ONE - s[b] * s[b])
-                held[b] = held_on
-            for b in range(columns):
-                held[b] += candidate[b] * f[b]
-            for b in range(columns):
-                o[b] = fresh[b] * s[b] * o[b] * (ONE - o[b])
-            for b in range(columns):
-                f[b] = candidate[b] * cell[b] * f[b] * (ONE - f[b])
-            for b in range(columns):
-                di = candidate[b] * g[b] * i[b] * (ONE - i[b])
-                g[b] = candidate[b] * i[b] * (ONE - g[b] * g[b])
-                i[b] = di
+            slopes_of(gate, cells[t], squashed[t], back[t], carry, slope, u, begin, end, line, bar)
         add_product(recurrent_t, gate, slope, begin, end)
         if len(of_inputs):
             add_product(weights_t, gate, of_inputs[t], begin, end)
@@ -202,5 +229,5 @@ def _backward(
     add_outer(outputs[:-1], gates, of_recurrent, begin, end)
 
 
-forward = compiled(_forward, fastmath=FAST)
-backward = compiled(_backward, fastmath=FAST)
+forward = compiled(_forward)
+backward = compiled(_backward)

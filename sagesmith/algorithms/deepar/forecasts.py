@@ -11,11 +11,13 @@ import numpy as np
 from sagesmith.algorithms.deepar import forecasts_compiled as code
 from sagesmith.algorithms.deepar.likelihoods import LIKELIHOODS, Likelihood
 from sagesmith.algorithms.deepar.series import Packed
+from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT, WIDEST
 from sagesmith.algorithms.deepar.threads import Workers
 from sagesmith.algorithms.deepar.windows import STATIC, Cutter, View
 
 SERIES = 256  # that are read together
-COLUMNS = 320  # sample paths that a thread unrolls together, few enough for its cache
+COLUMNS = 5 * WIDEST  # sample paths of a thread's task where there are many
+LEAST_SAMPLES = 16  # fewer would not be drawn sooner
 AT_ONCE = 1 << 25  # sampled numbers that are held at a time
 
 
@@ -24,20 +26,22 @@ class Weights:
     """The network's, laid out for compiled code: (inputs, outputs), float32.
 
     Attributes:
-        first (D, 4H), recurrent (L, H, 4H), deeper (L - 1, H, 4H), biases (L, 4H): the layers.
+        first (D, 4H), biases (L, 4H): of the layers.
+        gates: (L, H, 4K), all their weights as compiled code takes them (steps_compiled.py).
+        told: (1, 4K'), likewise the head's and, after them, the linear part's of the lags.
         fixed: (E, 4H), of embeddings and statics.
         head (H, parameters), shift (parameters,), linear (View.straight,).
         tables: an array (categories, size) for each category.
     """
 
     first: np.ndarray
-    recurrent: np.ndarray
-    deeper: np.ndarray
     biases: np.ndarray
     fixed: np.ndarray
     head: np.ndarray
     shift: np.ndarray
     linear: np.ndarray
+    gates: np.ndarray
+    told: np.ndarray
     tables: tuple[np.ndarray, ...]
 
     @classmethod
@@ -59,20 +63,40 @@ class Weights:
                 raise ValueError(f"array {name!r} has shape {array.shape}, or holds NaN; expected {shape}")
             return array
 
-        inputs = [taken(f"layers.{k}.input", widths[k], 4 * cells) for k in range(layers)]
-        recurrent = [taken(f"layers.{k}.recurrent", cells, 4 * cells) for k in range(layers)]
-        biases = [taken(f"layers.{k}.bias", 4 * cells) for k in range(layers)]
+        scaled = np.repeat(np.array([LEFT, LEFT, TWICE_LEFT, LEFT], np.float32), cells)
+        inputs = [scaled * taken(f"layers.{k}.input", widths[k], 4 * cells) for k in range(layers)]
+        recurrent = [scaled * taken(f"layers.{k}.recurrent", cells, 4 * cells) for k in range(layers)]
+        head, linear = taken("head.weight", likelihood.parameters, cells).T, taken("linear", view.straight)
+        biases = [scaled * taken(f"layers.{k}.bias", 4 * cells) for k in range(layers)]
         return cls(
             first=inputs[0],
-            recurrent=np.array(recurrent),
-            deeper=np.array(inputs[1:], np.float32).reshape(layers - 1, cells, 4 * cells),
             biases=np.array(biases),
-            fixed=np.ascontiguousarray(taken("fixed.weight", 4 * cells, size * len(cards) + STATIC).T),
-            head=np.ascontiguousarray(taken("head.weight", likelihood.parameters, cells).T),
+            fixed=np.ascontiguousarray(taken("fixed.weight", 4 * cells, size * len(cards) + STATIC).T) * scaled,
+            head=head,
             shift=taken("head.bias", likelihood.parameters),
-            linear=taken("linear", view.straight),
+            linear=linear,
+            gates=_gates(inputs, recurrent),
+            told=_told(head, linear[: len(view.lags)]),
             tables=tuple(taken(f"embeddings.{k}.weight", count, size) for k, count in enumerate(cards)),
         )
+
+
+def _gates(inputs: Sequence[np.ndarray], recurrent: Sequence[np.ndarray]) -> np.ndarray:
+    """(L, H, 4K): of layer, cell, input (the layer's own outputs first) and gate."""
+    units = len(recurrent[0])
+    table = np.zeros((len(inputs), units, units + max(map(len, inputs)), 4), np.float32)
+    for layer, parts in enumerate(zip(recurrent, inputs, strict=True)):
+        whole = np.concatenate(parts)
+        table[layer, :, : len(whole)] = whole.reshape(-1, 4, units).transpose(2, 0, 1)
+    return table.reshape(len(inputs), units, -1)
+
+
+def _told(head: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """(1, 4K): of input (cells, then lags) and parameter."""
+    table = np.zeros((len(head) + len(linear), 4), np.float32)
+    table[: len(head), : head.shape[1]] = head
+    table[len(head) :, 0] = linear
+    return table.reshape(1, -1)
 
 
 class Forecaster:
@@ -84,40 +108,47 @@ class Forecaster:
 
     def paths(self, packed: Packed, samples: int, seed: int) -> Iterator[np.ndarray]:
         """Sample paths in the order of the series, some series at a time: (S, horizon, samples) float32."""
-        cutter = Cutter(self.view, packed, self.workers)
+        cutter = Cutter(self.view, packed, self.workers, at_ends=True)
         size = max(1, min(SERIES, AT_ONCE // (samples * self.view.horizon)))
+        random = np.random.default_rng(seed)
         for at in range(0, len(packed), size):
-            yield self._some(cutter, np.arange(at, min(at + size, len(packed))), samples, seed)
+            yield self._some(cutter, np.arange(at, min(at + size, len(packed))), samples, random)
 
-    def _some(self, cutter: Cutter, chosen: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    def _some(self, cutter: Cutter, chosen: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
         view, weights = self.view, self.weights
         starts = cutter.packed.lengths[chosen] - view.context
         windows = cutter.cut(chosen, starts, view.context + view.horizon, view.scale)
         embedded = [table[windows.cats[:, k]] for k, table in enumerate(weights.tables)]
-        fixed = np.ascontiguousarray((np.hstack([*embedded, windows.static]) @ weights.fixed + weights.biases[0]).T)
-        layers, units = weights.recurrent.shape[:2]
-        columns = windows.inputs.shape[2]
-        states, before = (np.zeros((layers, units, columns), np.float32) for _ in range(2))
-        gate, hidden = np.empty((4 * units, columns), np.float32), np.empty((units, columns), np.float32)
-        network = (weights.first, weights.recurrent, weights.deeper, weights.biases)
-        past = windows.inputs[: view.context]
-        self.workers.columns(code.encode, columns, past, fixed, *network, self.rate, states, before, gate, hidden)
+        fixed = np.hstack([*embedded, windows.static]) @ weights.fixed + weights.biases[0]
+        after = self._read(windows.inputs[: view.context + 1], fixed)
         ahead = windows.inputs[view.context :]
         _forget_drawn(ahead, view)
-        base = fixed + np.matmul(weights.first.T, ahead)
-        straight = np.einsum("l,tlb->tb", weights.linear, ahead[:, : view.straight])
-        result = np.empty((len(chosen), view.horizon, samples), np.float32)
+        base = fixed + np.matmul(ahead.transpose(0, 2, 1), weights.first)
+        straight = np.matmul(weights.linear, ahead[:, : view.straight])
+        seeds = random.integers(0, 1 << 64, len(chosen), np.uint64)
+        count = max(samples, LEAST_SAMPLES)
+        result = np.empty((len(chosen), view.horizon, count), np.float32)
+        every = len(chosen) * count
+        size = COLUMNS if every > COLUMNS * self.workers.threads else WIDEST
 
-        def task(series: np.ndarray) -> None:
+        def task(begin: int) -> None:
             code.unroll(
-                series, samples, _seed(seed, int(chosen[series[0]])), base, straight, view.lags, *network,
-                weights.head, weights.shift, weights.linear, self.rate, self.likelihood.code, windows.centres,
-                windows.units, states, before, result,
+                begin, min(begin + size, every), count, base, straight, view.lags, weights.gates, weights.biases,
+                weights.told, weights.shift, self.rate, self.likelihood.code, windows.centres, windows.units, *after,
+                seeds, result,
             )  # fmt: skip
 
-        each = max(1, COLUMNS // samples)
-        self.workers.each(task, [np.arange(at, min(at + each, len(chosen))) for at in range(0, len(chosen), each)])
-        return result
+        self.workers.each(task, list(range(0, every, size)))
+        return result[:, :, :samples]
+
+    def _read(self, past: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the layers hold, (layers, B, H), and say, (layers + 1, B, H), after inputs (T, D, B)."""
+        weights, columns = self.weights, past.shape[2]
+        layers, units = len(weights.biases), len(weights.head)
+        cells, said = (np.empty((count, units, columns), np.float32) for count in (layers, layers + 1))
+        given = past, np.ascontiguousarray(fixed.T), weights.gates, weights.biases
+        self.workers.columns(code.encode, columns, *given, self.rate, cells, said)
+        return np.ascontiguousarray(cells.transpose(0, 2, 1)), np.ascontiguousarray(said.transpose(0, 2, 1))
 
 
 def _forget_drawn(ahead: np.ndarray, view: View) -> None:
@@ -125,11 +156,6 @@ def _forget_drawn(ahead: np.ndarray, view: View) -> None:
     for t in range(len(ahead)):
         ahead[t, : np.searchsorted(view.lags, t, "right")] = 0.0
     ahead[1:, view.straight] = 1.0  # a drawn value counts as observed
-
-
-def _seed(seed: int, series: int) -> int:
-    """For a block of series: the same whatever the number of threads."""
-    return int(np.random.SeedSequence([seed, series]).generate_state(1)[0])
 
 
 def quantiles(paths: np.ndarray, levels: Sequence[float]) -> np.ndarray:

@@ -37,6 +37,9 @@ class Frequency:
             raise ValueError("M, W, D, H or min, with a whole number in front of it or none (5min, H, 2W)")
         return cls(int(match[1] or 1), match[2])
 
+    def __str__(self) -> str:
+        return f"{self.count if self.count > 1 else ''}{self.unit}"
+
     @property
     def step(self) -> int:
         """Ordinals from one observation to the next."""
@@ -70,6 +73,10 @@ class Frequency:
     def ordinals(self, starts: np.ndarray) -> np.ndarray:
         """Ordinals (n,) int64 of datetime64 values; what is finer than the unit is cut off."""
         return np.asarray(starts.astype(f"datetime64[{_UNITS[self.unit]}]").astype(np.int64))
+
+    def between(self, start: np.datetime64) -> bool:
+        """Whether a time has a part that is finer than the unit."""
+        return bool(start != start.astype(f"datetime64[{_UNITS[self.unit]}]"))
 
     def bounds(self) -> tuple[int, int]:
         """The first and the last ordinal that may occur, those of the years 1 and 9999."""

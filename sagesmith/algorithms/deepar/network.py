@@ -104,7 +104,9 @@ class _Unrolled(torch.autograd.Function):
         cells[0], outputs[0] = 0.0, 0.0
         given = [tensor.detach().contiguous() for tensor in (sequence, fixed, weights, recurrent)]
         room = [gates, cells, outputs, squashed]
-        workers.columns(code.forward, columns, *(x.numpy() for x in (*given, *room)), rate, np.uint32(seed))
+        table = torch.cat([given[3], given[2]]).view(-1, 4, units).permute(2, 0, 1).contiguous().view(units, -1)
+        arrays = [x.numpy() for x in (*given[:2], table, *room)]
+        workers.columns(code.forward, columns, *arrays, rate, np.uint32(seed))
         ctx.kept = given, room, rate, seed, workers
         return outputs[1:]
 

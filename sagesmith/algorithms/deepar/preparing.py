@@ -56,6 +56,11 @@ def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared
     for record, place in records_of(channel):
         packer.take(record, place)
     whole = packer.packed()
+    if packer.between:
+        frequency = settings["time_freq"]
+        run.log(
+            "%d series begin between two times of time_freq %s; their starts are cut off", packer.between, frequency
+        )
     check_values(whole, settings["likelihood"], "train")
     mine = _share(whole, run)
     packed = mine.some(np.flatnonzero(mine.lengths >= horizon))
@@ -82,13 +87,13 @@ def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared
 
 def check_values(packed: Packed, likelihood: str, channel: str) -> None:
     """Raises DataError for values that the likelihood gives no density."""
+    if likelihood not in ("negative-binomial", "beta"):
+        return
     values = packed.values[np.isfinite(packed.values)]
     if likelihood == "negative-binomial":
         wrong, allowed = (values < 0) | (values != np.floor(values)), "whole numbers from 0 on"
-    elif likelihood == "beta":
-        wrong, allowed = (values < 0) | (values > 1), "numbers in [0, 1]"
     else:
-        return
+        wrong, allowed = (values < 0) | (values > 1), "numbers in [0, 1]"
     if wrong.any():
         at = int(np.flatnonzero(np.isfinite(packed.values))[np.argmax(wrong)])
         series = int(np.searchsorted(packed.offsets, at, "right")) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -38,16 +39,16 @@ class View:
     centre: np.ndarray
     spread: np.ndarray
 
-    @property
+    @cached_property
     def lags(self) -> np.ndarray:
         return np.array(self.frequency.lags(), np.int64)
 
-    @property
+    @cached_property
     def straight(self) -> int:
         """How many of a step's inputs, the first ones, the linear part sees: the lags and the dynamic features."""
         return len(self.lags) + len(self.centre)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Inputs of a step."""
         return self.straight + EXTRA + self.frequency.calendar(0, 0).width
@@ -89,21 +90,26 @@ class Windows:
 
 
 class Cutter:
-    """Cuts windows from packed series."""
+    """Cuts windows from packed series.
 
-    def __init__(self, view: View, packed: Packed, workers: Workers) -> None:
+    Args:
+        at_ends: windows are only cut around the ends of the series, so that no more of the calendar is needed.
+    """
+
+    def __init__(self, view: View, packed: Packed, workers: Workers, at_ends: bool = False) -> None:
         self.view, self.packed, self.workers = view, packed, workers
         self._lags = view.lags
-        self._calendar = self._spanning()
+        self._calendar = self._spanning(at_ends)
         self._room: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
-    def _spanning(self) -> Calendar:
+    def _spanning(self, at_ends: bool) -> Calendar:
         packed, view = self.packed, self.view
         step, window = view.frequency.step, view.context + view.horizon
         if not len(packed):
             return view.frequency.calendar(0, 0)
-        first = int(packed.ordinals.min()) - window * step
-        last = int((packed.ordinals + (packed.lengths + window) * step).max())
+        ends = packed.ordinals + packed.lengths * step
+        first = int((ends if at_ends else packed.ordinals).min()) - window * step
+        last = int(ends.max()) + window * step
         return view.frequency.calendar(first, last)
 
     def scales(self, chosen: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -36,6 +36,42 @@ def _scales(
         spreads[b] = np.sqrt(max(0.0, squares / count - (signed / count) ** 2)) if whole else NAN
 
 
+@compiled
+def scaled(
+    begin: Any,
+    end: Any,
+    values: Any,
+    begins: Any,
+    lengths: Any,
+    starts: Any,
+    centres: Any,
+    units: Any,
+    fills: Any,
+    lags: Any,
+    steps: Any,
+) -> Any:
+    """What the lags of a window's steps reach, each value once: (steps + longest lag, columns of the range).
+
+    Row r is what lies r - longest lag steps after the window's start, in the window's units. Rows that no lag of any
+    step needs are not filled in.
+    """
+    longest = lags[-1]
+    needed = np.zeros(steps + longest, np.bool_)
+    for t in range(steps):
+        for lag in lags:
+            needed[t + longest - lag] = True
+    found = np.empty((steps + longest, end - begin), np.float32)
+    for r in range(steps + longest):
+        if needed[r]:
+            for b in range(begin, end):
+                place, value = starts[b] + r - longest, fills[b]
+                if 0 <= place < lengths[b]:
+                    known = values[begins[b] + place]
+                    value = value if np.isnan(known) else known
+                found[r, b - begin] = min(max((value - centres[b]) / units[b], -MOST), MOST)
+    return found
+
+
 def _gather(
     begin: Any,
     end: Any,
@@ -67,15 +103,13 @@ def _gather(
     """
     steps, nearest = inputs.shape[0], len(lags)
     own, other = features.shape[1], nearest + features.shape[1]
+    longest = lags[-1]
+    seen = scaled(begin, end, values, begins, lengths, starts, centres, units, fills, lags, steps)
     for t in range(steps):
         for k in range(nearest):
-            for b in range(begin, end):
-                place = starts[b] + t - lags[k]
-                value = fills[b]
-                if 0 <= place < lengths[b]:
-                    found = values[begins[b] + place]
-                    value = value if np.isnan(found) else found
-                inputs[t, k, b] = min(max((value - centres[b]) / units[b], -MOST), MOST)
+            source, target = seen[t + longest - lags[k]], inputs[t, k, begin:end]
+            for b in range(len(target)):
+                target[b] = source[b]
         for b in range(begin, end):
             at = starts[b] + t
             known = 0 < at <= lengths[b] and not np.isnan(values[begins[b] + at - 1])
