@@ -93,8 +93,8 @@ def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def counted(builder: Any, number: Any, carried: list[Any], body: Any) -> list[Any]:
-    """A loop from 0 to `number`, at least once, whose values stay in registers from turn to turn.
+def counted(builder: Any, begin: Any, end: Any, carried: list[Any], body: Any) -> list[Any]:
+    """A loop from `begin` to `end`, at least once, whose values stay in registers from turn to turn.
 
     Args:
         carried: the values before the first turn.
@@ -110,10 +110,10 @@ def counted(builder: Any, number: Any, carried: list[Any], body: Any) -> list[An
     values = [builder.phi(value.type) for value in carried]
     results = body(index, values)
     following = builder.add(index, I64(1))
-    for phi, first, next_one in zip([index, *values], [I64(0), *carried], [following, *results], strict=True):
+    for phi, first, next_one in zip([index, *values], [begin, *carried], [following, *results], strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(next_one, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, number), inside, after)
+    builder.cbranch(builder.icmp_signed("<", following, end), inside, after)
     builder.position_at_end(after)
     return list(results)
 

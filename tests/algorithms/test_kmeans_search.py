@@ -40,6 +40,20 @@ def test_the_nearest_is_that_of_brute_force(rows: int, width: int, k: int, shift
         assert squares == pytest.approx(chosen, rel=1e-6, abs=1e-5 * shift**2 + 1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 40), width=st.integers(1, 90), filled=st.floats(0, 0.5), seed=st.integers(0, 1000))
+def test_columns_of_zeros_change_nothing(rows: int, width: int, filled: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    points = random.normal(size=(100, width))  # so many that columns of zeros are looked for
+    X = random.normal(size=(rows, width)).astype(np.float32)
+    X[:, random.uniform(size=width) > filled] = 0
+    X[random.integers(rows)] *= random.uniform(size=width) > 0.5
+    labels, squares = Centers(points).nearest(X, threads=2)
+    chosen = brute(X, points)[np.arange(rows), labels]
+    assert np.all(chosen <= brute(X, points).min(axis=1) * (1 + 1e-4) + 1e-5)
+    assert squares == pytest.approx(chosen, rel=1e-6, abs=1e-9)
+
+
 def test_equal_centers_give_the_first_also_past_a_vector_and_a_panel() -> None:
     points = np.ones((75, 5))
     points[:3] = 7

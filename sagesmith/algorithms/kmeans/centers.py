@@ -19,12 +19,12 @@ class Centers:
     """k centers, (k, d) float64, laid out for search.
 
     Attributes:
-        points: the centers.
+        points: the centers; the array itself that it was made from where that is float64.
         origin: (d,), a point near the data, from which float32 products are taken.
     """
 
     def __init__(self, points: np.ndarray) -> None:
-        self.points = np.array(points, np.float64, order="C")
+        self.points = np.ascontiguousarray(points, np.float64)
         self.origin = self.points.mean(axis=0)
         self._panels: tuple[np.ndarray, np.ndarray] | None = None  # for dense rows
         self._turned: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # for sparse rows

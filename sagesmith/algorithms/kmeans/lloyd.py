@@ -33,8 +33,10 @@ class Limits:
     threads: int = 1
 
 
-def trials(points: np.ndarray, weights: np.ndarray, k: int, method: str, number: int, limits: Limits) -> list[Found]:
-    """k centers, (k, d) float64, and the mean square distance to them, from each of `number` starts.
+def trials(
+    points: np.ndarray, weights: np.ndarray, k: int, method: str, number: int, limits: Limits
+) -> tuple[list[float], list[np.ndarray]]:
+    """The mean square distance to k centers from each of `number` starts, and the best RACED centers, (k, d) float64.
 
     Args:
         points: (n, d) float32 with n >= k.
@@ -42,38 +44,65 @@ def trials(points: np.ndarray, weights: np.ndarray, k: int, method: str, number:
         method: "random", or "kmeans++", whose centers are exchanged for better ones before they settle.
     """
     from sagesmith.algorithms.kmeans.exchange_compiled import exchange
+    from sagesmith.algorithms.kmeans.search_compiled import span
 
-    alone = replace(limits, threads=1)
+    alone, spread = replace(limits, threads=1), points
+    if points.shape[1] >= 2 * len(points):
+        spread = span(points)  # nothing but distances counts, and there are fewer columns
 
     def one(trial: int) -> Found:
         random = np.random.default_rng((trial, 1))
-        start = first_centers(method, points, weights, k, random)
+        start = first_centers(method, spread, weights, k, random)
         if method == "kmeans++":
             places = start.astype(np.float32)
-            exchange(places, points, weights, random.uniform(size=EXCHANGES * k))
+            exchange(places, spread, weights, random.uniform(size=EXCHANGES * k))
             start = places.astype(np.float64)
-        return lloyd(start, points, weights, alone)
+        return lloyd(start, spread, weights, alone)
 
-    return each(one, range(number), limits.threads)
+    found = each(one, range(number), limits.threads)
+    best = [centers for centers, _ in sorted(found, key=lambda one: one[1])[:RACED]]
+    if spread is not points:
+        best = [_means(centers, spread, points, weights) for centers in best]
+    return [msd for _, msd in found], best
+
+
+def _means(centers: np.ndarray, spread: np.ndarray, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The means, (k, d), of the points that are nearest to each of the centers of their coordinates, `spread`.
+
+    For a center that is nearest to none, the point nearest to it.
+    """
+    from sagesmith.algorithms.kmeans import search_compiled as search
+
+    labels, _ = Centers(centers).nearest(spread)
+    nearest = [int(((spread - center) ** 2).sum(axis=1).argmin()) for center in centers]
+    found, sums = points[nearest].astype(np.float64), np.zeros((len(centers), points.shape[1]))
+    add_rows(points, weights, labels, sums, threads=1)
+    search.means(sums, np.bincount(labels, weights, len(centers)), found)
+    return found
 
 
 def refined(candidates: Sequence[np.ndarray], rows: Any, weights: np.ndarray, limits: Limits) -> Found:
     """What Lloyd's algorithm makes of centers on weighted rows, (n, d) dense or CSR.
 
-    The first candidates settle on a part of the rows; the one that is nearest to them goes on with all.
+    All settle on a part of the rows; the one that is nearest to them goes on with all.
     """
     step, side_by_side = -(-len(weights) // (FEW * len(candidates[0]))), limits.threads <= RACED
-    part, share = rows[::step], weights[::step]
-    if isinstance(part, np.ndarray):
-        part = np.ascontiguousarray(part)
+    part, share = _every(step, rows), np.ascontiguousarray(weights[: len(weights) // step * step : step])
     tight = replace(_at_least(FEW_TOLERANCE, limits), threads=1 if side_by_side else limits.threads)
 
     def settle(candidate: np.ndarray) -> Found:
         return lloyd(candidate, part, share, tight)
 
-    raced = each(settle, candidates[:RACED], limits.threads if side_by_side else 1)
+    raced = each(settle, candidates, limits.threads if side_by_side else 1)
     best = min(raced, key=lambda found: found[1])[0]
     return lloyd(best, rows, weights, _at_least(TOLERANCE, limits))
+
+
+def _every(step: int, rows: Any) -> Any:
+    """One row in `step`; of dense ones nothing is copied, the rows between are columns that the centers have not."""
+    if not isinstance(rows, np.ndarray):
+        return rows[: rows.shape[0] // step * step : step]
+    return np.ascontiguousarray(rows)[: len(rows) // step * step].reshape(len(rows) // step, -1)
 
 
 def _at_least(tolerance: float, limits: Limits) -> Limits:
@@ -82,6 +111,8 @@ def _at_least(tolerance: float, limits: Limits) -> Limits:
 
 def lloyd(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
     """Moves centers to the means of their rows until the mean square distance falls by no more than the tolerance.
+
+    Of dense rows only the first columns count, as many as the centers have.
 
     Returns the centers, (k, d) float64, and the mean square distance of the rows to the means that were last taken.
     """
@@ -98,7 +129,7 @@ def _dense(start: np.ndarray, rows: np.ndarray, weights: np.ndarray, limits: Lim
     from sagesmith.algorithms.kmeans import search_compiled as search
 
     points, origin = start.copy(), start.mean(axis=0)
-    parts = PARTS if rows.size * len(start) > LEAST_WORK else 1
+    parts = PARTS if len(rows) * start.size > LEAST_WORK else 1
     if min(parts, limits.threads) > 1:
         return points, _by_threads(points, rows, weights, origin, limits)
     return points, search.lloyd(points, rows, weights, origin, parts, limits.iterations, limits.tolerance)
@@ -130,7 +161,7 @@ def _by_threads(points: np.ndarray, rows: np.ndarray, weights: np.ndarray, origi
 
 def _sparse(start: np.ndarray, rows: Any, weights: np.ndarray, limits: Limits) -> Found:
     """`search_compiled.lloyd` for CSR, which has no product in registers."""
-    centers = Centers(start)
+    centers = Centers(start.copy())
     labels, squares = centers.nearest(rows, limits.threads)
     left = weighted(squares, weights)
     for _ in range(limits.iterations):

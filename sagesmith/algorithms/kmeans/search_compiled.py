@@ -13,11 +13,14 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from sagesmith.algorithms.kmeans.tile_compiled import ROWS, best_of_rows
+from sagesmith.algorithms.kmeans.tile_compiled import ALL_LANES, ROWS, best_of_rows, filled_columns
 from sagesmith.algorithms.lanes import LANES
 from sagesmith.formats.compiled import HOW, inlined
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+WORTH_LOOKING = 4  # panels of centers with which products take much longer than looking for columns of zeros
+NO_DIRECTION = 1e-10  # of a squared length, and less of it, is rounding
+GAP = 4  # columns of zeros that are multiplied rather than jumped over
 
 
 def compiled(function: Function) -> Function:
@@ -57,7 +60,7 @@ def pack(points: np.ndarray, origin: np.ndarray, panels: np.ndarray, bias: np.nd
 def square_of(rows: np.ndarray, i: int, points: np.ndarray, j: int) -> float:
     """The squared distance of row i from point j, in double precision."""
     square = 0.0
-    for f in range(rows.shape[1]):
+    for f in range(points.shape[1]):
         apart = rows[i, f] - points[j, f]
         square += apart * apart
     return square
@@ -68,23 +71,78 @@ def nearest(
     rows: np.ndarray, panels: np.ndarray, bias: np.ndarray, points: np.ndarray, labels: np.ndarray, squares: np.ndarray
 ) -> None:
     """Fills labels (n,) int32 with the nearest center of dense rows (n, d), and squares (n,) with |x - c|^2."""
-    rest, best = np.zeros((ROWS, rows.shape[1]), np.float32), np.empty(ROWS, np.int32)
-    for i in range(0, len(rows), ROWS):
-        few = min(ROWS, len(rows) - i)
-        _best_of(rows[i : i + few], panels, bias, rest, best)
-        for row in range(few):  # while the rows are in the nearest cache
-            labels[i + row] = best[row]
-            squares[i + row] = square_of(rows, i + row, points, best[row])
+    n, d = rows.shape
+    tiles, best, filled, runs = _padded(rows), np.empty(ROWS, np.int32), _room_for_bits(d), _all_columns(d)
+    looking = _worthwhile(tiles, d, panels, filled, runs)
+    for i in range(0, n, ROWS):
+        first = max(0, min(i, n - ROWS))
+        tile, number = tiles[first : first + ROWS], 1
+        if looking:
+            number = _filled(tile, d, filled, runs)
+        best_of_rows(tile, tile.shape[1], runs, number, panels, bias, best)
+        for row in range(i, min(i + ROWS, n)):  # while the rows are in the nearest cache
+            labels[row] = best[row - first]
+            squares[row] = square_of(rows, row, points, best[row - first])
 
 
 @inlined
-def _best_of(few: np.ndarray, panels: np.ndarray, bias: np.ndarray, rest: np.ndarray, best: np.ndarray) -> None:
-    """`best_of_rows` also for fewer than ROWS rows; `rest` and `best` are to work in."""
-    if len(few) == ROWS:
-        best_of_rows(few, few.shape[1], panels, bias, panels.shape[0], best)
-    else:
-        rest[: len(few)] = few
-        best_of_rows(rest, few.shape[1], panels, bias, panels.shape[0], best)
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """The rows, with rows of zeros below where they are fewer than ROWS."""
+    if len(rows) >= ROWS:
+        return rows
+    tile = np.zeros((ROWS, rows.shape[1]), np.float32)
+    tile[: len(rows)] = rows
+    return tile
+
+
+@inlined
+def _room_for_bits(d: int) -> np.ndarray:
+    return np.empty((d + LANES - 1) // LANES, np.int64)
+
+
+@inlined
+def _all_columns(d: int) -> np.ndarray:
+    """Room for runs of columns, (r, 2), the first of which is all of them."""
+    runs = np.empty((d // GAP + 1, 2), np.int64)
+    runs[0] = 0, d
+    return runs
+
+
+@inlined
+def _worthwhile(tiles: np.ndarray, d: int, panels: np.ndarray, filled: np.ndarray, runs: np.ndarray) -> bool:
+    """Whether tiles are to be searched for columns of zeros: there are many centers, and such columns in the first."""
+    if len(panels) < WORTH_LOOKING or len(tiles) == 0:
+        return False
+    columns = 0
+    for run in range(_filled(tiles[:ROWS], d, filled, runs)):
+        columns += runs[run, 1] - runs[run, 0]
+    runs[0] = 0, d
+    return columns < 0.9 * d
+
+
+@compiled
+def _filled(rows: np.ndarray, d: int, filled: np.ndarray, runs: np.ndarray) -> int:
+    """How many runs of columns there are in which not all rows are 0, and where: the others need no product."""
+    filled_columns(rows, rows.shape[1], d, filled)
+    number, empty = 0, GAP
+    for block in range(len(filled)):
+        bits, first = filled[block], block * LANES
+        if bits == 0:
+            empty += LANES
+        elif bits == ALL_LANES and empty < GAP:
+            runs[number - 1, 1], empty = first + LANES, 0
+        else:
+            for f in range(first, min(first + LANES, d)):
+                if (bits >> (f - first)) & 1 == 0:
+                    empty += 1
+                    continue
+                if empty >= GAP:
+                    runs[number, 0] = f
+                    number += 1
+                runs[number - 1, 1], empty = f + 1, 0
+    if number == 0:  # one column of zeros is as good as none
+        runs[0] = 0, 1
+    return max(number, 1)
 
 
 @compiled
@@ -94,28 +152,32 @@ def gathered(
 ) -> tuple[bool, float]:  # fmt: skip
     """The rows to their nearest centers: labels (n,), -1 before the first turn, sums (k, d) and counts (k,).
 
-    Only rows that change their center are taken out of one sum and added to another; counts are taken anew, so that a
-    center without rows counts 0 to the last bit.
+    Rows may be wider than the centers. Only those that change their center are taken out of one sum and added to
+    another; counts are taken anew, so that a center without rows counts 0 to the last bit.
 
     Returns:
         Whether a row has changed its center; in the first turn also the sum of weight * |x - origin|^2.
     """
-    n, d = rows.shape
-    rest, best = np.zeros((ROWS, d), np.float32), np.empty(ROWS, np.int32)
-    changed, whole, first = False, 0.0, n > 0 and labels[0] < 0
+    n, d, best = len(rows), len(origin), np.empty(ROWS, np.int32)
+    tiles, filled, runs = _padded(rows), _room_for_bits(d), _all_columns(d)
+    looking = _worthwhile(tiles, d, panels, filled, runs)
+    changed, whole, begun = False, 0.0, n > 0 and labels[0] >= 0
     counts[:] = 0.0
     for i in range(0, n, ROWS):
-        few = min(ROWS, n - i)
-        _best_of(rows[i : i + few], panels, bias, rest, best)
-        for row in range(i, i + few):
-            j, before, weight = best[row - i], labels[row], weights[row]
+        first = max(0, min(i, n - ROWS))
+        tile, number = tiles[first : first + ROWS], 1
+        if looking:
+            number = _filled(tile, d, filled, runs)
+        best_of_rows(tile, tile.shape[1], runs, number, panels, bias, best)
+        for row in range(i, min(i + ROWS, n)):
+            j, before, weight = best[row - first], labels[row], weights[row]
             counts[j] += weight
             if j != before:
                 changed, labels[row] = True, j
                 _add(sums[j], weight, rows[row])
                 if before >= 0:
                     _add(sums[before], -weight, rows[row])
-            if first:
+            if not begun:
                 whole += weight * _about(rows[row], origin)
     return changed, whole
 
@@ -187,7 +249,7 @@ def settled(
             gained += whole[j] * square
         else:
             farthest = np.argmax(squares)
-            points[j] = rows[farthest]
+            points[j] = rows[farthest, :d]
             squares[farthest] = -1.0
     return gained
 
@@ -331,3 +393,33 @@ def closer_sparse(
             value = np.float64(values[at])
             square += value * (value - 2.0 * point[columns[at]])
         squares[i] = min(squares[i], max(square, 0.0))
+
+
+@compiled
+def span(points: np.ndarray) -> np.ndarray:
+    """Coordinates, (n, n) float32, of points (n, d) in the space that they span: their distances are the same.
+
+    Cholesky's factor of the products of the points, less their mean; a point within the span of those before it adds
+    no direction.
+    """
+    n, d = points.shape
+    moved, lower = np.empty((n, d), np.float32), np.zeros((n, n))
+    for f in range(d):
+        mean = 0.0
+        for i in range(n):
+            mean += points[i, f]
+        for i in range(n):
+            moved[i, f] = points[i, f] - mean / n
+    for i in range(n):
+        for j in range(i + 1):
+            product = 0.0
+            for f in range(d):
+                product += np.float64(moved[i, f]) * np.float64(moved[j, f])
+            left = product
+            for f in range(j):
+                left -= lower[i, f] * lower[j, f]
+            if j == i:
+                lower[i, i] = np.sqrt(left) if left > NO_DIRECTION * product else 0.0
+            elif lower[j, j] > 0.0:
+                lower[i, j] = left / lower[j, j]
+    return lower.astype(np.float32)

@@ -168,16 +168,15 @@ class Training:
         limits = Limits(settings["local_lloyd_max_iter"], settings["local_lloyd_tol"], run.threads)
         method, number = settings["local_lloyd_init_method"], settings["local_lloyd_num_trials"]
         number = AUTO if number == "auto" else number
-        found = trials(points[live].astype(np.float32), weights[live], self.k, method, number, limits)
-        for attempt, one in enumerate(found):
-            run.log("local kmeans attempt #%d. Current mean square distance %f", attempt, one[1])
-        centers, msd = min(found, key=lambda one: one[1])
-        run.log("finished shrinking process. Mean Square Distance = %r", msd)
+        distances, best = trials(points.astype(np.float32)[live], weights[live], self.k, method, number, limits)
+        for attempt, msd in enumerate(distances):
+            run.log("local kmeans attempt #%d. Current mean square distance %f", attempt, msd)
+        centers = best[0]
+        run.log("finished shrinking process. Mean Square Distance = %r", min(distances))
         sample = self._united_sample()
         if sample is not None:
             rows, shares = sample.drawn()
-            candidates = [one[0] for one in sorted(found, key=lambda one: one[1])]
-            centers, msd = refined(candidates, rows, shares, limits)
+            centers, msd = refined(best, rows, shares, limits)
             run.log("refined on %d of %d rows. Mean Square Distance = %r", len(shares), sample.seen, msd)
         return centers
 

@@ -63,7 +63,7 @@ def lay_out(typing: Any, rows: Any, width: Any, first: Any, count: Any, about: A
                 results += [b.fadd(values[2 * panel], moved), lanes.fma(b, moved, moved, values[2 * panel + 1])]
             return results
 
-        results = lanes.counted(b, count, [ZEROS] * (2 * TOGETHER), body)
+        results = lanes.counted(b, I64(0), count, [ZEROS] * (2 * TOGETHER), body)
         for panel, column in enumerate(columns):
             lanes.store(b, results[2 * panel], found, column)
             lanes.store(b, results[2 * panel + 1], found, b.add(column, _side(context, b, signature, arguments, 6)))
@@ -102,7 +102,7 @@ def _tile(vectors: int) -> Any:
                     results += [lanes.fma(b, one, others[v], values[number * vectors + v]) for v in range(vectors)]
                 return results
 
-            results = lanes.counted(b, count, [ZEROS] * (ROWS * vectors), body)
+            results = lanes.counted(b, I64(0), count, [ZEROS] * (ROWS * vectors), body)
             for number in range(ROWS):
                 row = b.add(i, I64(number))
                 for v in range(vectors):
