@@ -68,7 +68,7 @@ def _summing(vectors: int) -> Any:
                 starts += [
                     words.load(builder, begun.data, builder.add(row, I64(v * WIDTH)), kind) for v in range(vectors)
                 ]
-            for number, total in enumerate(words.counted(builder, arguments[3], starts, body)):
+            for number, total in enumerate(words.counted(builder, I64(0), arguments[3], starts, body)):
                 words.store(builder, total, sums.data, I64(number * WIDTH))
             return context.get_dummy_value()
 
