@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sagesmith.algorithms import NTM, nets
 from sagesmith.algorithms.ntm import OPTIMIZERS
+from sagesmith.algorithms.ntm.encoding import ACTIVATIONS, encoded
 from sagesmith.algorithms.ntm.network import Documents, Network, Surprise, folded
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.ntm.training import Training
@@ -115,7 +116,7 @@ def test_the_loss_is_that_of_the_formula() -> None:
     h = torch.tanh(torch.log1p(x) @ network.table.weight + network.bias)
     h = torch.tanh(network.linear[0](h))
     mean, log_variance = network.mean(h), network.log_variance(h)
-    logits = functional.softmax(mean, dim=1) @ network.topics.T + network.background
+    logits = functional.softmax(mean, dim=1) @ (network.spread * network.topics).T + network.background
     expected = functional.cross_entropy(logits, x / x.sum(dim=1, keepdim=True), reduction="none")
     torch.testing.assert_close(recons, expected)
     normal = torch.distributions.Normal
@@ -145,13 +146,25 @@ def test_the_folded_model_answers_as_the_network(batch_norm: bool) -> None:
     training.epochs()
     training.network.eval()
     with torch.no_grad():
-        documents = Documents.of(counts[:50], torch.device("cpu"))
-        theta = functional.softmax(training.network.encode(documents)[0], dim=1)
+        mean, _ = training.network.encode(Documents.of(counts[:50], torch.device("cpu")))
+        theta = functional.softmax(mean, dim=1)
         chances = functional.softmax(training.network.decode(theta), dim=1)
     model = NTM(**settings)
     model._keep(folded(training.network), None)
-    np.testing.assert_allclose(model.predict(COUNTS[:50]), theta, atol=1e-5)
+    np.testing.assert_allclose(encoded(model._model, counts[:50], ACTIVATIONS["sigmoid"]), mean, atol=1e-5)
     np.testing.assert_allclose(model.word_probabilities(theta.numpy()), chances, atol=1e-5)
+
+
+def test_the_encoder_learns_from_half_of_the_words() -> None:
+    torch.manual_seed(0)
+    network = Network(25, 4, [6, 5], "tanh", batch_norm=False)
+    documents = Documents.of(sparse.csr_matrix(COUNTS[:4]), torch.device("cpu"))
+    with torch.no_grad():
+        drawn_sums = torch.stack([network.first(documents) for _ in range(4000)])
+        whole = network.eval().first(documents)
+    torch.testing.assert_close(drawn_sums.mean(dim=0), whole, atol=0.15, rtol=0)
+    assert (drawn_sums.std(dim=0) > 0.1).all()
+    torch.testing.assert_close(network.first(documents), whole)
 
 
 def test_reported_losses_are_means_over_documents_of_the_best_model() -> None:

@@ -35,11 +35,12 @@ def begin(network: Network, counts: Any, random: np.random.Generator) -> None:
         return
     sample = counts[random.permutation(counts.shape[0])[:SAMPLE]]
     clusters, likeness, weighed = _clusters(sample, network.topics.shape[1], random)
+    network.eval()
     with torch.no_grad():
         overall = np.asarray(sample.sum(axis=0), np.float64).ravel() + 1
         overall /= overall.sum()
         network.background.copy_(torch.from_numpy(np.log(overall)))
-        network.topics.copy_(torch.from_numpy(STRENGTH * _topics(sample, likeness, overall)))
+        network.topics.copy_(torch.from_numpy(STRENGTH / network.spread * _topics(sample, likeness, overall)))
         _encoder(network, sample[:MEASURED], clusters * weighed, likeness[:MEASURED], random)
 
 

@@ -2,6 +2,8 @@
 
 The loss that is reported is a document's, divided by its words (a perplexity is its exponential). The gradient is of
 that loss times the mean length of a document: the optimizers' small constants are made for gradients of that size.
+Adadelta's, 1e-5, outweighs even these for most words of a large vocabulary, so it gets the sum over a mini-batch
+instead of the mean.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Training:
         documents, words = team.total(counts.shape[0], float(counts.sum(dtype=np.float64)))
         if not documents:
             raise ValueError("channel 'train' holds no words: there is nothing to learn from")
-        self._scale = words / documents
+        self._scale = words / documents * (self.size if settings["optimizer"] == "adadelta" else 1)
         if settings["batch_norm"] and counts.shape[0] == 1:
             raise ValueError("batch_norm needs at least 2 documents on every host, found 1")
         network = Network(
