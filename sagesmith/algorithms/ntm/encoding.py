@@ -109,18 +109,18 @@ class _Point:
             left = left - share * curved
             size, before = _dot(left, left), size
             direction = left + size / np.maximum(before, 1e-30) * direction
-        return step
+        return np.asarray(step)
 
     def _through(self, values: np.ndarray) -> np.ndarray:
         """The derivative of softmax, which is symmetric, times values (D, K)."""
-        return self.theta * (values - _dot(self.theta, values))
+        return np.asarray(self.theta * (values - _dot(self.theta, values)))
 
     def _curved(self, direction: np.ndarray) -> np.ndarray:
         """The curvature by Gauss and Newton, which is positive, times a direction (D, K)."""
         shifted = self._through(direction) @ self.posterior.topics.T
         shifted *= self.chances
         moved = shifted @ self.posterior.topics - self.expected * shifted.sum(axis=1, keepdims=True)
-        return self._through(self.posterior.lengths * moved) + direction
+        return np.asarray(self._through(self.posterior.lengths * moved) + direction)
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ class Network(nn.Module):
 
     def __init__(self, width: int, topics: int, layers: list[int], activation: str, batch_norm: bool) -> None:
         super().__init__()
-        self.spread = 2 * topics**0.5
+        self.spread = 4 * topics**0.5
         self.table = nn.EmbeddingBag(width, layers[0], mode="sum")
         self.bias = nn.Parameter(torch.zeros(layers[0]))
         self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(layers))

@@ -25,7 +25,7 @@ MEASURED = 2048  # of these, documents by which layers are scaled
 TURNS = 10  # of k-means
 SEEDS = 10  # documents whose mean a cluster starts from
 SMOOTHING = 0.05  # added to how often a word is in a cluster, relative to all: bounds the logarithm
-STRENGTH = 0.7  # of the topics' logits; at 1 they begin too sure of themselves
+STRENGTH = 0.1  # of the topics' logits: words that a cluster holds by chance are soon outweighed
 RIDGE = 0.01
 
 
