@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 CELLS = 1 << 24  # numbers of the largest array at once
-STEPS = 3  # of Gauss and Newton: these gain 97% of what eight longer ones do (docs/decisions/0038)
+STEPS = 3  # of Gauss and Newton: these gain nearly all that eight longer ones do (docs/decisions/0038)
 TURNS = 2  # of conjugate gradients in a step
 SHORTER = 0.25  # of a step that led downwards, so much is tried next
 

@@ -25,6 +25,7 @@ from sagesmith.algorithms.ntm.network import Documents, Network
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.run import Run
 
+NETWORK = 2  # a checkpoint of another network, which had other weights, is left aside
 NOT_COMPARED = ("epochs", "num_patience_epochs", "tolerance")  # a resumed job may have others: they say when it ends
 
 
@@ -82,7 +83,7 @@ class Training:
         )  # fmt: skip
         self._best = nets.Best()
         self._patience = Patience(settings["num_patience_epochs"], settings["tolerance"])
-        self._checkpoints = Checkpoints(self.run, "ntm", settings, NOT_COMPARED)
+        self._checkpoints = Checkpoints(self.run, "ntm", {**settings, "network": NETWORK}, NOT_COMPARED)
         self._seen = self._all_batches = 0
 
     @property
