@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sagesmith.algorithms import NTM, nets
 from sagesmith.algorithms.ntm import OPTIMIZERS
+from sagesmith.algorithms.ntm.averaging import Averaged
 from sagesmith.algorithms.ntm.encoding import ACTIVATIONS, encoded
 from sagesmith.algorithms.ntm.network import Documents, Network, Surprise, folded
 from sagesmith.algorithms.ntm.stopping import Patience
@@ -210,3 +211,17 @@ def test_validation_drives_it_where_there_is_one() -> None:
 def test_a_rate_far_too_large_is_told() -> None:
     with pytest.raises(ValueError, match="training diverged: the loss of epoch"):
         fitted(COUNTS * 1e30, optimizer="sgd", learning_rate=1.0, epochs=20, encoder_layers_activation="relu")
+
+
+def test_the_mean_of_the_last_weights_is_kept() -> None:
+    """Weights that go to and fro between two values: their mean stays in the middle, and what came first is gone."""
+    averaged = Averaged(Network(25, 4, [6, 5], "tanh", batch_norm=True))
+    weights, mean = averaged.moving.topics, averaged.network.topics
+    for step in range(400):
+        with torch.no_grad():
+            weights.fill_(3.0 + (1 if step % 2 else -1))
+        averaged.note()
+    torch.testing.assert_close(mean.detach(), torch.full((25, 4), 3.0), atol=0.02, rtol=0)
+    averaged.moving.mean_normal.running_mean.fill_(7.0)
+    averaged.take_buffers()
+    assert averaged.network.mean_normal.running_mean.tolist() == [7.0] * 4
