@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from sagesmith.algorithms import NTM, nets
 from sagesmith.algorithms.ntm import OPTIMIZERS
+from sagesmith.algorithms.ntm.averaging import Averaged
+from sagesmith.algorithms.ntm.encoding import ACTIVATIONS, encoded
 from sagesmith.algorithms.ntm.network import Documents, Network, Surprise, folded
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.ntm.training import Training
@@ -115,7 +117,7 @@ def test_the_loss_is_that_of_the_formula() -> None:
     h = torch.tanh(torch.log1p(x) @ network.table.weight + network.bias)
     h = torch.tanh(network.linear[0](h))
     mean, log_variance = network.mean(h), network.log_variance(h)
-    logits = functional.softmax(mean, dim=1) @ network.topics.T + network.background
+    logits = functional.softmax(mean, dim=1) @ (network.spread * network.topics).T + network.background
     expected = functional.cross_entropy(logits, x / x.sum(dim=1, keepdim=True), reduction="none")
     torch.testing.assert_close(recons, expected)
     normal = torch.distributions.Normal
@@ -145,13 +147,25 @@ def test_the_folded_model_answers_as_the_network(batch_norm: bool) -> None:
     training.epochs()
     training.network.eval()
     with torch.no_grad():
-        documents = Documents.of(counts[:50], torch.device("cpu"))
-        theta = functional.softmax(training.network.encode(documents)[0], dim=1)
+        mean, _ = training.network.encode(Documents.of(counts[:50], torch.device("cpu")))
+        theta = functional.softmax(mean, dim=1)
         chances = functional.softmax(training.network.decode(theta), dim=1)
     model = NTM(**settings)
     model._keep(folded(training.network), None)
-    np.testing.assert_allclose(model.predict(COUNTS[:50]), theta, atol=1e-5)
+    np.testing.assert_allclose(encoded(model._model, counts[:50], ACTIVATIONS["sigmoid"]), mean, atol=1e-5)
     np.testing.assert_allclose(model.word_probabilities(theta.numpy()), chances, atol=1e-5)
+
+
+def test_the_encoder_learns_from_half_of_the_words() -> None:
+    torch.manual_seed(0)
+    network = Network(25, 4, [6, 5], "tanh", batch_norm=False)
+    documents = Documents.of(sparse.csr_matrix(COUNTS[:4]), torch.device("cpu"))
+    with torch.no_grad():
+        drawn_sums = torch.stack([network.first(documents) for _ in range(4000)])
+        whole = network.eval().first(documents)
+    torch.testing.assert_close(drawn_sums.mean(dim=0), whole, atol=0.15, rtol=0)
+    assert (drawn_sums.std(dim=0) > 0.1).all()
+    torch.testing.assert_close(network.first(documents), whole)
 
 
 def test_reported_losses_are_means_over_documents_of_the_best_model() -> None:
@@ -197,3 +211,17 @@ def test_validation_drives_it_where_there_is_one() -> None:
 def test_a_rate_far_too_large_is_told() -> None:
     with pytest.raises(ValueError, match="training diverged: the loss of epoch"):
         fitted(COUNTS * 1e30, optimizer="sgd", learning_rate=1.0, epochs=20, encoder_layers_activation="relu")
+
+
+def test_the_mean_of_the_last_weights_is_kept() -> None:
+    """Weights that go to and fro between two values: their mean stays in the middle, and what came first is gone."""
+    averaged = Averaged(Network(25, 4, [6, 5], "tanh", batch_norm=True))
+    weights, mean = averaged.moving.topics, averaged.network.topics
+    for step in range(400):
+        with torch.no_grad():
+            weights.fill_(3.0 + (1 if step % 2 else -1))
+        averaged.note()
+    torch.testing.assert_close(mean.detach(), torch.full((25, 4), 3.0), atol=0.02, rtol=0)
+    averaged.moving.mean_normal.running_mean.fill_(7.0)
+    averaged.take_buffers()
+    assert averaged.network.mean_normal.running_mean.tolist() == [7.0] * 4

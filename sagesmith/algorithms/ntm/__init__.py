@@ -5,13 +5,14 @@ Topic Modeling, EMNLP 2018 (its measures, and SageMaker's).
 
     encoder and decoder                 network.py
     first weights: clusters             start.py
-    epochs, log, checkpoints            training.py, stopping.py
+    epochs, log, checkpoints            training.py, averaging.py, stopping.py
     vocabulary and word embeddings      vocabulary.py
     topics as words, TU, WETC           topics.py
     answers, without torch              encoding.py
 
 SageMaker is followed to the letter in hyperparameters, channels, content types, log lines and answers; its network is
-closed. Ours, and the reasons for it: docs/decisions/0030. Left out: MXNet's file format, several GPUs of one host.
+closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MXNet's file format, several GPUs of one
+host.
 """
 
 from __future__ import annotations
@@ -232,7 +233,10 @@ class NTM(FirstParty):
 
     # -- asking ------------------------------------------------------------------------------------------------
     def infer(self, batch: Batch, **options: Any) -> Mapping[str, Any]:
-        """`topic_weights` (n, num_topics) float32; a row sums to 1. A document without words has all weights equal."""
+        """`topic_weights` (n, num_topics) float32, softmax of the posterior's mode: a row sums to 1.
+
+        A document without words has all weights equal.
+        """
         from sagesmith.algorithms.ntm.encoding import topic_weights
 
         documents = counts.asked(batch, self.topic_logits_.shape[0])

@@ -4,7 +4,11 @@ Papers: Miao et al., Neural Variational Inference for Text Processing, ICML 2016
 Srivastava and Sutton, Autoencoding Variational Inference for Topic Models, ICLR 2017 (where batch norm stands).
 
     h = encoder(log(1 + x));  mu, log sigma^2 = two linear heads of h;  z = mu + sigma eps
-    theta = softmax(z);       p(word | theta) = softmax(W theta + b)
+    theta = softmax(z);       p(word | theta) = softmax(W theta + b);   W = 2 sqrt(K) V
+
+V is what an optimizer moves: a document's theta is near 1 / K, so that W must grow long before it tells words apart.
+While training the encoder sees a random half of a document's words and the decoder tells all of them: it learns to
+tell topics from little, and no word is sure to give a topic away.
 
 Documents come as the entries of sparse rows: the first layer sums rows of its table, and the likelihood picks its
 words, so that (documents, V) is only ever made of the decoder's logits.
@@ -21,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+DROPPED = 0.5  # of the words that the encoder is shown in training
 ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
@@ -59,10 +64,14 @@ class Network(nn.Module):
         topics: K.
         layers: sizes of the encoder's layers.
         batch_norm: normalise each layer of the encoder, mu, log sigma^2 and the decoder's logits over the batch.
+
+    Attributes:
+        topics: (V, K), W / `spread`.
     """
 
     def __init__(self, width: int, topics: int, layers: list[int], activation: str, batch_norm: bool) -> None:
         super().__init__()
+        self.spread = 4 * topics**0.5
         self.table = nn.EmbeddingBag(width, layers[0], mode="sum")
         self.bias = nn.Parameter(torch.zeros(layers[0]))
         self.inner = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(layers))
@@ -87,7 +96,10 @@ class Network(nn.Module):
 
     def first(self, documents: Documents) -> Tensor:
         """The first layer's sums, (n, layers[0])."""
-        summed = self.table(documents.words, documents.starts, per_sample_weights=torch.log1p(documents.counts))
+        inputs = torch.log1p(documents.counts)
+        if self.training:
+            inputs = functional.dropout(inputs, DROPPED)
+        summed = self.table(documents.words, documents.starts, per_sample_weights=inputs)
         return summed + self.bias  # type: ignore[no-any-return]
 
     def encode(self, documents: Documents) -> tuple[Tensor, Tensor]:
@@ -99,6 +111,7 @@ class Network(nn.Module):
 
     def decode(self, theta: Tensor) -> Tensor:
         """The logits of words, (n, V)."""
+        theta = theta * self.spread
         if isinstance(self.logit_normal, nn.Identity):
             return torch.addmm(self.background, theta, self.topics.T)
         return self.logit_normal(theta @ self.topics.T).add_(self.background)  # type: ignore[no-any-return]
@@ -157,7 +170,7 @@ def folded(network: Network) -> dict[str, np.ndarray]:
     for number, (weight, bias, normal) in enumerate(zip(weights, biases, network.normal, strict=True)):
         made[f"layer_{number}_weight"], made[f"layer_{number}_bias"] = _folded(weight, bias, normal)
     made["mean_weight"], made["mean_bias"] = _folded(network.mean.weight, network.mean.bias, network.mean_normal)
-    topics, shift = _folded(network.topics, torch.zeros_like(network.background), network.logit_normal)
+    topics, shift = _folded(network.topics * network.spread, torch.zeros_like(network.background), network.logit_normal)
     made["topics"], made["background"] = topics.T, network.background + shift
     return {name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in made.items()}
 

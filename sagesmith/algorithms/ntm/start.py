@@ -25,7 +25,7 @@ MEASURED = 2048  # of these, documents by which layers are scaled
 TURNS = 10  # of k-means
 SEEDS = 10  # documents whose mean a cluster starts from
 SMOOTHING = 0.05  # added to how often a word is in a cluster, relative to all: bounds the logarithm
-STRENGTH = 0.7  # of the topics' logits; at 1 they begin too sure of themselves
+STRENGTH = 0.1  # of the topics' logits: words that a cluster holds by chance are soon outweighed
 RIDGE = 0.01
 
 
@@ -35,11 +35,12 @@ def begin(network: Network, counts: Any, random: np.random.Generator) -> None:
         return
     sample = counts[random.permutation(counts.shape[0])[:SAMPLE]]
     clusters, likeness, weighed = _clusters(sample, network.topics.shape[1], random)
+    network.eval()
     with torch.no_grad():
         overall = np.asarray(sample.sum(axis=0), np.float64).ravel() + 1
         overall /= overall.sum()
         network.background.copy_(torch.from_numpy(np.log(overall)))
-        network.topics.copy_(torch.from_numpy(STRENGTH * _topics(sample, likeness, overall)))
+        network.topics.copy_(torch.from_numpy(STRENGTH / network.spread * _topics(sample, likeness, overall)))
         _encoder(network, sample[:MEASURED], clusters * weighed, likeness[:MEASURED], random)
 
 

@@ -2,6 +2,8 @@
 
 The loss that is reported is a document's, divided by its words (a perplexity is its exponential). The gradient is of
 that loss times the mean length of a document: the optimizers' small constants are made for gradients of that size.
+Adadelta's, 1e-5, outweighs even these for most words of a large vocabulary, so it gets the sum over a mini-batch
+instead of the mean.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from sagesmith.algorithms import nets
 from sagesmith.algorithms.checkpoints import Checkpoints, joined
 from sagesmith.algorithms.counts import lengths
 from sagesmith.algorithms.ntm import start
+from sagesmith.algorithms.ntm.averaging import Averaged
 from sagesmith.algorithms.ntm.network import Documents, Network
 from sagesmith.algorithms.ntm.stopping import Patience
 from sagesmith.algorithms.run import Run
 
+NETWORK = 2  # a checkpoint of another network, which had other weights, is left aside
 NOT_COMPARED = ("epochs", "num_patience_epochs", "tolerance")  # a resumed job may have others: they say when it ends
 
 
@@ -48,6 +52,8 @@ class Losses:
 class Training:
     """One run. `epochs` trains, `score` measures; afterwards `network` has the best weights.
 
+    What steps is `Averaged.moving`; `network` is the mean of its weights.
+
     Args:
         settings: NTM's, with feature_dim known.
         counts: (D, V) CSR, no row empty; D may be 0 where other hosts have documents.
@@ -59,7 +65,7 @@ class Training:
         documents, words = team.total(counts.shape[0], float(counts.sum(dtype=np.float64)))
         if not documents:
             raise ValueError("channel 'train' holds no words: there is nothing to learn from")
-        self._scale = words / documents
+        self._scale = words / documents * (self.size if settings["optimizer"] == "adadelta" else 1)
         if settings["batch_norm"] and counts.shape[0] == 1:
             raise ValueError("batch_norm needs at least 2 documents on every host, found 1")
         network = Network(
@@ -67,18 +73,17 @@ class Training:
             settings["batch_norm"],
         )  # fmt: skip
         start.begin(network, counts, np.random.default_rng(settings["seed"]))
-        self.network: Network = team.copied(network)
-        chosen = nets.optimizer(
-            settings["optimizer"], self.network, settings["learning_rate"], settings["weight_decay"]
-        )
+        self._averaged = Averaged(team.copied(network))
+        self.network, moving = self._averaged.network, self._averaged.moving
+        chosen = nets.optimizer(settings["optimizer"], moving, settings["learning_rate"], settings["weight_decay"])
         clip = settings["clip_gradient"]
         self._stepper = nets.Stepper(
-            self.network, chosen, team, rescale=settings["rescale_gradient"],
+            moving, chosen, team, rescale=settings["rescale_gradient"],
             clip_value=clip if isinstance(clip, float) else None,
         )  # fmt: skip
         self._best = nets.Best()
         self._patience = Patience(settings["num_patience_epochs"], settings["tolerance"])
-        self._checkpoints = Checkpoints(self.run, "ntm", settings, NOT_COMPARED)
+        self._checkpoints = Checkpoints(self.run, "ntm", {**settings, "network": NETWORK}, NOT_COMPARED)
         self._seen = self._all_batches = 0
 
     @property
@@ -131,20 +136,23 @@ class Training:
         """One epoch over this host's documents, or `sub_sample` of them."""
         random = np.random.default_rng([self.settings["seed"], self.run.rank, epoch])
         torch.manual_seed(int(random.integers(1 << 62)))
-        self.network.train()
+        moving = self._averaged.moving.train()
         sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
         documents = batches = 0
         for rows in self.team.rounds(self._batches(random)):
             if rows is None:
                 self._stepper.step(None, 0)
+                self._averaged.note()
                 continue
-            recons, kld = self.network(Documents.of(self.counts[rows], self.team.device))
+            recons, kld = moving(Documents.of(self.counts[rows], self.team.device))
             self._stepper.step((recons + kld).mean() * self._scale, len(rows))
+            self._averaged.note()
             sums += torch.stack([recons.detach().sum(), kld.detach().sum()])
             documents += len(rows)
             batches += 1
         if self.team.size > 1 and self.settings["batch_norm"]:
-            self.team.copied(self.network)  # every host has running moments of its own
+            self.team.copied(moving)  # every host has running moments of its own
+        self._averaged.take_buffers()
         recons_sum, kld_sum = sums.tolist()
         return Losses(recons_sum, kld_sum, documents, batches)
 
@@ -206,19 +214,22 @@ class Training:
             return
         best, judged = self._best.state()
         parts = {
-            "now": nets.weights_of(self.network),
+            "now": nets.weights_of(self._averaged.moving),
+            "mean": nets.weights_of(self.network),
             "best": best,
             "optimizer": nets.optimizer_state(self._stepper.optimizer),
         }
-        arrays = joined(parts)
-        self._checkpoints.write(epoch, arrays, {"best": judged, "patience": self._patience.state()})
+        facts = {"best": judged, "patience": self._patience.state(), "steps": self._averaged.steps}
+        self._checkpoints.write(epoch, joined(parts), facts)
 
     def _resumed(self) -> int:
         """The epochs that a checkpoint has behind it; 0 without one."""
         found = self._checkpoints.newest()
         if found is None:
             return 0
-        nets.take_weights(self.network, found.part("now"))
+        nets.take_weights(self._averaged.moving, found.part("now"))
+        nets.take_weights(self.network, found.part("mean"))
+        self._averaged.steps = found.facts["steps"]
         nets.take_optimizer_state(self._stepper.optimizer, found.part("optimizer"))
         self._best.take(found.part("best"), found.facts["best"])
         self._patience.take(found.facts["patience"])
