@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -302,3 +304,19 @@ def test_shuffled_parts_hold_every_number_once() -> None:
     assert [len(part) for part in parts] == [4, 4, 2]
     assert sorted(np.concatenate(parts)) == list(range(10))
     assert np.concatenate(parts).tolist() != list(range(10))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
+def test_freed_memory_stays_while_a_network_trains() -> None:
+    def faults() -> int:
+        """Pages that the system gives for 64 MB which were just in use."""
+        torch.ones(1 << 24)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(1 << 24)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    outside = faults()
+    with nets.memory_kept():
+        inside = faults()
+    assert inside < outside / 10
+    assert faults() > 10 * inside
