@@ -74,9 +74,10 @@ class Ours:
         network = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).train()
         stepper = Stepper(network, optimizer_of(settings, network), team)
         images, labels = (part.to(team.device) for part in random_batch(self.given))
+        loss = self.compiled(network.loss)  # one device: the stepper's copy is the network itself
 
         def once() -> None:
-            stepper.learn(lambda own, part: (own.loss(*part), len(part[0])), [(images, labels)])
+            stepper.learn(lambda own, part: (loss(*part), len(part[0])), [(images, labels)])
             if team.device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -89,9 +90,13 @@ class Ours:
         from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
 
         team = Team(self.run, 0, every_device(self.run)[:1])
-        model.network_ = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).eval()
+        network = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).eval()
+        model.network_ = self.compiled(network)
         image = random_batch(self.given, (360, 480))[0][0].numpy()
         return lambda: model.mask_of(image)
+
+    def compiled(self, function: Any) -> Any:
+        return function
 
     def quality(self, epochs: int, seconds: float) -> Curve:
         from sagesmith.algorithms.semantic_segmentation import training
@@ -111,6 +116,15 @@ class Ours:
         held = data / "val", data / "valannot"
         self.estimator(epochs).fit(data / "train", data / "trainannot", validation=held, label_map=map_, run=self.run)
         return curve
+
+
+class Compiled(Ours):
+    """What torch.compile would bring; `ours` does without it."""
+
+    def compiled(self, function: Any) -> Any:
+        import torch
+
+        return torch.compile(function, dynamic=False)
 
 
 # -- torchvision's ---------------------------------------------------------------------------------------------------
@@ -338,7 +352,12 @@ def reduced(folder: Path, side: int) -> Iterator[Path]:
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
-CONTESTANTS = {"ours": Ours, "torchvision": Torchvision, "torchvision channels_last": Torchvision}
+CONTESTANTS = {
+    "ours": Ours,
+    "ours compiled": Compiled,
+    "torchvision": Torchvision,
+    "torchvision channels_last": Torchvision,
+}
 
 
 def contestant(given: argparse.Namespace) -> None:
@@ -350,7 +369,9 @@ def contestant(given: argparse.Namespace) -> None:
         print(json.dumps(made.quality(given.epochs, float(sys.stdin.readline())).points), flush=True)
         return
     once = getattr(made, given.part)()
+    begin = time.perf_counter()
     once()
+    print(f"{given.contestant}: the first {given.part} took {time.perf_counter() - begin:.1f} s", file=sys.stderr)
     once()
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -454,7 +475,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, by commas, ours first")
+    parser.add_argument(
+        "--only", default="ours,torchvision,torchvision channels_last", help="contestants, by commas, ours first"
+    )
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
