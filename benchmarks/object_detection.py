@@ -3,14 +3,17 @@
     python benchmarks/object_detection.py --data bccd [--device cuda] [--seconds 120] [--parts quality,step,inference]
 
 `--data` is the BCCD set (github: Shenggan/BCCD_Dataset, MIT): BCCD/{JPEGImages,Annotations,ImageSets/Main}. Both train
-ssd300 on VGG-16 from random weights, with the same optimiser, learning rate and batch size, for the same wall seconds,
-each with its own data pipeline, and are judged by the same code. torchvision is needed: see torchvision_peer.py.
+SSD of 300 pixels from random weights on the base network of `--base`, with the same optimiser, learning rate and batch
+size, for the same seconds of the wall or of the processors (`--clock`), each with its own data pipeline, and are judged
+by the same code. torchvision has SSD on VGG-16; on ResNet-50 it is put together here from its parts, with the maps that
+ours has. torchvision is needed: see torchvision_peer.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -20,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as jobs have it: threads that spin would count as processor time
 import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from torchvision_peer import torchvision
 
 from sagesmith.algorithms import ObjectDetection
+from sagesmith.algorithms.nets import memory_kept
 from sagesmith.algorithms.object_detection.default_boxes import default_boxes
 from sagesmith.algorithms.object_detection.losses import loss_of
 from sagesmith.algorithms.object_detection.matching import corners, match
@@ -39,6 +46,7 @@ from sagesmith.algorithms.run import Run
 
 NAMES = ("WBC", "RBC", "Platelets")
 SIDE = 300
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def say(row: str, **values: Any) -> None:
@@ -66,15 +74,16 @@ def scenes(data: Path, part: str) -> tuple[list[Path], list[np.ndarray]]:
 class Timed(Run):
     """A run that is asked to stop after some seconds."""
 
-    def __init__(self, seconds: float, threads: int | None, device: str) -> None:
-        super().__init__(threads)
-        self.gpus = self.gpus and 1 if device == "cuda" else 0
-        self.end = time.monotonic() + seconds
+    def __init__(self, given: argparse.Namespace, seconds: float) -> None:
+        super().__init__(given.threads)
+        self.gpus = self.gpus and 1 if given.device == "cuda" else 0
+        self.clock = CLOCKS[given.clock]
+        self.end = self.clock() + seconds
         self.lines: list[str] = []
 
     @property
     def stopping(self) -> bool:
-        return time.monotonic() > self.end
+        return self.clock() > self.end
 
     def metric_line(self, line: str) -> None:
         if "train" in line:
@@ -93,7 +102,7 @@ def ours(given: argparse.Namespace, train: Any, seconds: float) -> tuple[ObjectD
         num_classes=len(NAMES), num_training_samples=len(train[0]), use_pretrained_model=0, epochs=1_000_000,
         learning_rate=given.rate, optimizer=given.optimizer, mini_batch_size=given.batch, base_network=given.base,
     )  # fmt: skip
-    run = Timed(seconds, given.threads, given.device)
+    run = Timed(given, seconds)
     model.fit(channel, run=run)
     batches = sum(int(line.split("batch=")[1].split()[0]) for line in run.lines if "cross_entropy" in line)
     say("ours: last losses", lines=run.lines[-2:])
@@ -136,8 +145,36 @@ class Scenes(torch.utils.data.Dataset):  # type: ignore[type-arg]
         return self.transforms(image, target)  # type: ignore[no-any-return]
 
 
-def peer_network(classes: int) -> Any:
-    return torchvision.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=classes + 1)
+class PeerTrunk(nn.Module):
+    """torchvision's ResNet-50 in front of six maps, as `Trunk` and the layers behind it are in ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        base = torchvision.models.resnet50(weights=None)
+        stem = nn.Sequential(base.conv1, base.bn1, base.relu, base.maxpool, base.layer1)
+        steps = [nn.Sequential(stem, base.layer2), base.layer3, base.layer4]
+        for inner, narrow, wide, stride in ((2048, 128, 256, 2), (256, 128, 256, 1), (256, 128, 256, 1)):
+            layers = [nn.Conv2d(inner, narrow, 1), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(narrow, wide, 3, stride, stride - 1), nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
+            if len(steps) == 5:
+                del layers[4]  # a single place
+            steps.append(nn.Sequential(*layers))
+        self.steps, self.out_channels = nn.ModuleList(steps), [512, 1024, 2048, 256, 256, 256]
+
+    def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = {}
+        for number, step in enumerate(self.steps):
+            pictures = step(pictures)
+            maps[str(number)] = pictures
+        return maps
+
+
+def peer_network(given: argparse.Namespace, classes: int) -> Any:
+    detection = torchvision.models.detection
+    made = detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=classes + 1)
+    if given.base == "vgg-16":
+        return made
+    return detection.ssd.SSD(PeerTrunk(), made.anchor_generator, (SIDE, SIDE), classes + 1)
 
 
 def peer_optimizer(given: argparse.Namespace, network: Any) -> torch.optim.Optimizer:
@@ -154,13 +191,14 @@ def endless(loader: Any) -> Iterator[Any]:
 def peer(given: argparse.Namespace, train: Any, seconds: float) -> tuple[Any, int]:
     """torchvision's model after `seconds`, and the pictures that it has seen."""
     torch.manual_seed(0)
-    network = peer_network(len(NAMES)).to(given.device).train()
+    network = peer_network(given, len(NAMES)).to(given.device).train()
     chosen = peer_optimizer(given, network)
     loader = torch.utils.data.DataLoader(
         Scenes(*train), given.batch, shuffle=True, num_workers=given.workers, drop_last=True,
         collate_fn=lambda batch: tuple(zip(*batch, strict=True)), persistent_workers=given.workers > 0,
     )  # fmt: skip
-    seen, loss, end = 0, torch.zeros(()), time.monotonic() + seconds
+    clock = CLOCKS[given.clock]
+    seen, loss, end = 0, torch.zeros(()), clock() + seconds
     for images, targets in endless(loader):
         on = [image.to(given.device) for image in images]
         known = [{name: value.to(given.device) for name, value in target.items()} for target in targets]
@@ -169,7 +207,7 @@ def peer(given: argparse.Namespace, train: Any, seconds: float) -> tuple[Any, in
         loss.backward()
         chosen.step()
         seen += len(images)
-        if time.monotonic() > end:
+        if clock() > end:
             break
     say("torchvision: last loss", value=float(loss.detach()))
     return network.eval(), seen
@@ -213,8 +251,7 @@ def quality(given: argparse.Namespace) -> None:
 # -- speed -------------------------------------------------------------------------------------------------------
 def timed(work: Callable[[], Any], given: argparse.Namespace) -> float:
     """Median seconds of some calls, after some that warm up: of the wall, or of all processors."""
-    clock = time.process_time if given.clock == "processor" else time.perf_counter
-    values = []
+    clock, values = CLOCKS[given.clock], []
     for number in range(given.warm + given.repeats):
         begun = clock()
         work()
@@ -232,7 +269,7 @@ def step(given: argparse.Namespace) -> None:
     low = random.uniform(0, 0.6, (given.batch, 12, 2))
     boxes = np.concatenate([low, low + random.uniform(0.1, 0.4, low.shape)], axis=2).astype(np.float32)
     objects = [np.column_stack([random.integers(0, 3, 12), row]) for row in boxes]
-    network = detector("vgg-16", 3, SIDE).to(memory_format=torch.channels_last).to(given.device).train()
+    network = detector(given.base, 3, SIDE).to(memory_format=torch.channels_last).to(given.device).train()
     chosen = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=0.0005)
     together = torch.from_numpy(padded(objects).astype(np.float32)).to(given.device)
 
@@ -244,7 +281,7 @@ def step(given: argparse.Namespace) -> None:
         loss_of(logits, offsets, wanted, owner, together[..., 1:], network.defaults).value.backward()
         chosen.step()
 
-    theirs = peer_network(3).to(given.device).train()
+    theirs = peer_network(given, 3).to(given.device).train()
     other = torch.optim.SGD(theirs.parameters(), 1e-6, momentum=0.9, weight_decay=0.0005)
     images = list((pixels.permute(0, 3, 1, 2).float() / 255).unbind())
     targets = [
@@ -261,7 +298,8 @@ def step(given: argparse.Namespace) -> None:
         loss.backward()
         other.step()
 
-    compared("training step", ours_once, theirs_once, given, given.batch)
+    with memory_kept():  # as our jobs do; torchvision's step in the same process has it too
+        compared("training step", ours_once, theirs_once, given, given.batch)
 
 
 def compared(
@@ -279,8 +317,8 @@ def inference(given: argparse.Namespace) -> None:
     """Pictures to detections; and the part behind the network alone, on the same numbers."""
     if given.device == "cpu":
         torchvision.ops.boxes.nms = compiled_nms  # torchvision's own is not there beside a CPU build
-    network = detector("vgg-16", 3, SIDE).to(memory_format=torch.channels_last).to(given.device).eval()
-    theirs = peer_network(3).to(given.device).eval()
+    network = detector(given.base, 3, SIDE).to(memory_format=torch.channels_last).to(given.device).eval()
+    theirs = peer_network(given, 3).to(given.device).eval()
     defaults = default_boxes(SIDE)
     threads = given.threads or torch.get_num_threads()
     for count in (1, given.batch):
@@ -366,7 +404,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="of training, each")
     parser.add_argument("--parts", default="quality,step,inference")
     parser.add_argument("--order", default="ours,torchvision", help="of the contenders in `quality`")
-    parser.add_argument("--base", default="vgg-16", choices=("vgg-16", "resnet-50"), help="our base network")
+    parser.add_argument("--base", default="vgg-16", choices=("vgg-16", "resnet-50"), help="base network of both")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0.001)
     parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
@@ -378,6 +416,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--warm", type=int, default=3)
     given = parser.parse_args()
+    if given.clock == "processor":
+        given.workers = 0  # their time would be another process's
     if given.threads:
         torch.set_num_threads(given.threads)
     gpu = torch.cuda.get_device_name() if given.device == "cuda" else ""

@@ -1,16 +1,18 @@
 """Semantic Segmentation beside torchvision's fcn_resnet50 and deeplabv3_resnet50: same pictures, crops, batches, time.
 
-    python benchmarks/semantic_segmentation.py --data CAMVID [--device cuda] [--seconds 60] [--peer PYTHON]
+    python benchmarks/semantic_segmentation.py --data CAMVID [--device cuda] [--epochs 10] [--peer PYTHON]
 
 CAMVID holds train, trainannot, val and valannot (PNG, classes 0 to 10, 11: no label). Three parts (--parts):
 
     step       seconds of a training step on a batch that is on the device, both losses, backwards, SGD
     inference  seconds for the mask of one picture, from its pixels in memory to classes in memory
-    quality    mIOU and pixel accuracy on val after --seconds of training from random weights, pipeline included
+    quality    mIOU and pixel accuracy on val in the course of training from random weights, pipeline included
 
 Contestants are processes of their own that take turns, so that only one works at a time. For `quality` ours trains
-whole epochs, as many as fit by the time of a few, with its own schedule; torchvision's then trains for exactly as many
-seconds, the same polynomial schedule laid over them. Both are judged by the same function on whole pictures.
+--epochs whole epochs with its own polynomial schedule; torchvision's then trains for exactly as many seconds, the same
+schedule laid over them. Both are judged by the same code on whole pictures, which does not count as training.
+--clock processor: seconds of all processors, where others work too; torchvision's pictures then come from its own
+process. --side: pictures are reduced to this longer side first. --curve: an SVG of the learning curves.
 --peer: the interpreter that has torchvision (else this one). --tiny: crops of 64 and batches of 2, to try the script.
 """
 
@@ -22,8 +24,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,7 @@ class Ours:
         self.given = given
         self.run = Run(threads=given.threads)
         self.run.gpus = 1 if given.device == "cuda" else 0
+        self.kept = ExitStack()
 
     def estimator(self, epochs: int) -> Any:
         from sagesmith.algorithms.semantic_segmentation import SemanticSegmentation
@@ -58,18 +63,21 @@ class Ours:
     def step(self) -> Callable[[], None]:
         import torch
 
-        from sagesmith.algorithms.nets import Stepper, Team, every_device
+        from sagesmith.algorithms.nets import Stepper, Team, every_device, memory_kept
         from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
         from sagesmith.algorithms.semantic_segmentation.training import optimizer_of
+
+        self.kept.enter_context(memory_kept())  # as Training does
 
         settings = {**self.estimator(1).settings}
         team = Team(self.run, 0, every_device(self.run)[:1])
         network = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).train()
         stepper = Stepper(network, optimizer_of(settings, network), team)
         images, labels = (part.to(team.device) for part in random_batch(self.given))
+        loss = self.compiled(network.loss)  # one device: the stepper's copy is the network itself
 
         def once() -> None:
-            stepper.learn(lambda own, part: (own.loss(*part), len(part[0])), [(images, labels)])
+            stepper.learn(lambda own, part: (loss(*part), len(part[0])), [(images, labels)])
             if team.device.type == "cuda":
                 torch.cuda.synchronize()
 
@@ -82,22 +90,41 @@ class Ours:
         from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
 
         team = Team(self.run, 0, every_device(self.run)[:1])
-        model.network_ = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).eval()
+        network = laid_out(team.copied(Segmenter.of("resnet-50", self.given.network, CLASSES))).eval()
+        model.network_ = self.compiled(network)
         image = random_batch(self.given, (360, 480))[0][0].numpy()
         return lambda: model.mask_of(image)
 
-    def quality(self, seconds: float) -> dict[str, float]:
-        folder = self.given.data
-        self.timed(1)  # libraries, compiled code, the choice of convolutions
-        first = self.timed(1)[1]
-        further = max(1e-3, (self.timed(3)[1] - first) / 2)
-        model, took = self.timed(1 + max(0, int((seconds - first) / further)))
-        return measured(model.confusion(folder / "val", folder / "valannot", label_map())) | {"seconds": took}
+    def compiled(self, function: Any) -> Any:
+        return function
 
-    def timed(self, epochs: int) -> tuple[Any, float]:
-        model, began = self.estimator(epochs), time.perf_counter()
-        model.fit(self.given.data / "train", self.given.data / "trainannot", label_map=label_map(), run=self.run)
-        return model, time.perf_counter() - began
+    def quality(self, epochs: int, seconds: float) -> Curve:
+        from sagesmith.algorithms.semantic_segmentation import training
+
+        images, labels = (part.numpy() for part in random_batch(self.given))
+        self.estimator(1).fit(images, labels, run=self.run)  # libraries, compiled code, the choice of convolutions
+        judged, curve = training.judged, Curve(self.given.clock)
+
+        def noted(*given: Any) -> Any:
+            with curve.judging():
+                found = judged(*given)
+                curve.take(found[0])
+            return found
+
+        training.judged = noted
+        data, map_ = self.given.data, label_map()
+        held = data / "val", data / "valannot"
+        self.estimator(epochs).fit(data / "train", data / "trainannot", validation=held, label_map=map_, run=self.run)
+        return curve
+
+
+class Compiled(Ours):
+    """What torch.compile would bring; `ours` does without it."""
+
+    def compiled(self, function: Any) -> Any:
+        import torch
+
+        return torch.compile(function, dynamic=False)
 
 
 # -- torchvision's ---------------------------------------------------------------------------------------------------
@@ -171,19 +198,38 @@ class Torchvision:
 
         return once
 
-    def quality(self, seconds: float) -> dict[str, float]:
+    def quality(self, epochs: int, seconds: float) -> Curve:
         network = self.network().train()
         optimizer, batches = self.optimizer(network), self.batches()
         self.learn(network, optimizer, *self.on_device(next(batches)))  # libraries, the choice of convolutions
         network = self.network().train()
-        optimizer = self.optimizer(network)
-        began, steps = time.perf_counter(), 0
-        while (share := (time.perf_counter() - began) / seconds) < 1:
+        optimizer, curve = self.optimizer(network), Curve(self.given.clock)
+        while (share := curve.seconds / seconds) < 1:
             for group in optimizer.param_groups:
                 group["lr"] = self.given.rate * (1 - share) ** POWER
             self.learn(network, optimizer, *self.on_device(next(batches)))
-            steps += 1
-        return measured(self.confusion(network)) | {"seconds": time.perf_counter() - began, "steps": steps}
+            if curve.seconds >= seconds * (len(curve.points) + 1) / epochs:
+                self.judge(network, curve)
+        return curve
+
+    def judge(self, network: Any, curve: Curve) -> None:
+        import torch
+
+        from sagesmith.algorithms.run import Run
+        from sagesmith.algorithms.semantic_segmentation import judging, opening
+
+        class Answers(torch.nn.Module):
+            def forward(self, images: Any) -> Any:
+                return network(normalized(images))["out"]
+
+        normalized, data = self.normalized, self.given.data
+        with curve.judging():
+            scenes = opening.given(data / "val", data / "valannot", None, label_map(), CLASSES)[0]
+            network.eval()
+            settings = {"num_classes": CLASSES, "base_size": self.given.base, "validation_mini_batch_size": 16}
+            curve.take(judging.judged(Answers(), scenes, settings, self.device, Run(self.given.threads))[0])
+            network.train()
+            torch.backends.cudnn.benchmark = True
 
     def on_device(self, batch: Any) -> tuple[Any, Any]:
         import torch
@@ -197,29 +243,13 @@ class Torchvision:
         import torch
 
         scenes = Scenes(self.given.data, self.given.base, self.given.crop)
+        workers = 0 if self.given.clock == "processor" else self.given.threads
         loader = torch.utils.data.DataLoader(
-            scenes, self.given.batch, shuffle=True, num_workers=self.given.threads, drop_last=True,
-            persistent_workers=True, pin_memory=self.given.device == "cuda",
+            scenes, self.given.batch, shuffle=True, num_workers=workers, drop_last=True,
+            persistent_workers=workers > 0, pin_memory=self.given.device == "cuda",
         )  # fmt: skip
         while True:
             yield from loader
-
-    def confusion(self, network: Any) -> np.ndarray:
-        import torch
-
-        from sagesmith.algorithms.semantic_segmentation.metrics import confusion
-
-        network.eval()
-        counts = np.zeros((CLASSES, CLASSES), np.int64)
-        folder = self.given.data
-        with torch.inference_mode():
-            for path in sorted((folder / "val").iterdir()):
-                image, mask = opened(path, folder / "valannot" / f"{path.stem}.png")
-                pixels = torch.from_numpy(np.array(image))[None].to(self.device)
-                found = network(self.normalized(pixels))["out"].argmax(dim=1)[0].cpu().numpy()
-                mask = np.array(mask)
-                counts += confusion(np.where(mask == VOID, IGNORED, mask), found, CLASSES)
-        return counts
 
 
 class Scenes:
@@ -279,14 +309,55 @@ def random_batch(given: argparse.Namespace, size: tuple[int, int] | None = None)
     return images, torch.randint(CLASSES, (given.batch, height, width), dtype=torch.uint8)
 
 
-def measured(counts: np.ndarray) -> dict[str, float]:
-    from sagesmith.algorithms.semantic_segmentation.metrics import mean_iou, pixel_accuracy
+class Curve:
+    """What a network was worth after how many seconds of training; judging it takes none of them."""
 
-    return {"mIOU": mean_iou(counts), "pixel accuracy": pixel_accuracy(counts)}
+    def __init__(self, clock: str) -> None:
+        self.clock = time.process_time if clock == "processor" else time.perf_counter
+        self.began, self.trained = self.clock(), 0.0
+        self.points: list[dict[str, float]] = []
+
+    @property
+    def seconds(self) -> float:
+        return self.clock() - self.began
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        self.trained, begin = self.seconds, self.clock()
+        yield
+        self.began += self.clock() - begin
+
+    def take(self, counts: np.ndarray) -> None:
+        from sagesmith.algorithms.semantic_segmentation.metrics import mean_iou, pixel_accuracy
+
+        values = {"mIOU": mean_iou(counts), "pixel accuracy": pixel_accuracy(counts)}
+        self.points.append({"seconds": self.trained} | values)
+        print(self.points[-1], file=sys.stderr, flush=True)
+
+
+@contextmanager
+def reduced(folder: Path, side: int) -> Iterator[Path]:
+    """The pictures and masks with `side` pixels along the longer side."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for part in ("train", "trainannot", "val", "valannot"):
+            (Path(temporary) / part).mkdir()
+            for path in (folder / part).iterdir():
+                image = Image.open(path)
+                size = [max(1, round(length * side / max(image.size))) for length in image.size]
+                how = Image.Resampling.NEAREST if part.endswith("annot") else Image.Resampling.BICUBIC
+                image.resize(size, how).save(Path(temporary) / part / f"{path.stem}.png")
+        yield Path(temporary)
 
 
 # -- turns -------------------------------------------------------------------------------------------------------------
-CONTESTANTS = {"ours": Ours, "torchvision": Torchvision, "torchvision channels_last": Torchvision}
+CONTESTANTS = {
+    "ours": Ours,
+    "ours compiled": Compiled,
+    "torchvision": Torchvision,
+    "torchvision channels_last": Torchvision,
+}
 
 
 def contestant(given: argparse.Namespace) -> None:
@@ -295,11 +366,12 @@ def contestant(given: argparse.Namespace) -> None:
     made = CONTESTANTS[given.contestant](given)
     if given.part == "quality":
         print("ready", flush=True)
-        for line in sys.stdin:
-            print(json.dumps(made.quality(float(line))), flush=True)
+        print(json.dumps(made.quality(given.epochs, float(sys.stdin.readline())).points), flush=True)
         return
     once = getattr(made, given.part)()
+    begin = time.perf_counter()
     once()
+    print(f"{given.contestant}: the first {given.part} took {time.perf_counter() - begin:.1f} s", file=sys.stderr)
     once()
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -317,7 +389,7 @@ def started(name: str, part: str, given: argparse.Namespace) -> subprocess.Popen
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
     command = [interpreter, __file__, "--contestant", name, "--part", part]
-    for option in ("data", "device", "network", "base", "crop", "batch", "threads", "rate", "seed"):
+    for option in ("data", "device", "network", "base", "crop", "batch", "threads", "rate", "seed", "epochs", "clock"):
         command += [f"--{option}", str(getattr(given, option))]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -350,25 +422,47 @@ def raced(part: str, given: argparse.Namespace) -> None:
 
 
 def trained(given: argparse.Namespace) -> None:
-    """Ours for about --seconds, torchvision's for as long as it took."""
-    seconds = given.seconds
+    """Ours for --epochs, torchvision's for as many seconds."""
+    seconds, curves = given.seconds, {}
     for name in given.only.split(","):
         process = started(name, "quality", given)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", "a contestant failed; its words are above"
-        seen = asked(process, str(seconds))
+        curves[name] = asked(process, str(seconds))
         process.communicate()
         if name == "ours":
-            seconds = seen["seconds"]
-        told = ", ".join(f"{key} {value:.4g}" for key, value in seen.items())
+            seconds = curves[name][-1]["seconds"]
+        told = ", ".join(f"{key} {value:.4g}" for key, value in curves[name][-1].items())
         print(f"quality    {given.network:8} {name:26} {told}", flush=True)
+    if given.curve:
+        drawn(curves, given)
+
+
+def drawn(curves: dict[str, list[dict[str, float]]], given: argparse.Namespace) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, pair = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for axes, value in zip(pair, ("mIOU", "pixel accuracy"), strict=True):
+        for name, points in curves.items():
+            axes.plot([point["seconds"] for point in points], [point[value] for point in points], ".-", label=name)
+        axes.set(xlabel=f"{given.clock} seconds of training", ylabel=f"{value}, validation", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    pair[0].legend(title={"fcn": "FCN", "deeplab": "DeepLabV3"}[given.network])
+    figure.savefig(given.curve, metadata={"Date": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--epochs", type=int, default=10, help="of ours; torchvision's trains for as many seconds")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of torchvision's training, where ours is left out")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
+    parser.add_argument("--side", type=int, help="pixels of the longer side that pictures are reduced to")
+    parser.add_argument("--curve", type=Path)
     parser.add_argument("--network", choices=("fcn", "deeplab"), default="fcn")
     parser.add_argument("--parts", default="step,inference,quality")
     parser.add_argument("--peer", default=sys.executable)
@@ -381,7 +475,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, by commas, ours first")
+    parser.add_argument(
+        "--only", default="ours,torchvision,torchvision channels_last", help="contestants, by commas, ours first"
+    )
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -390,8 +486,11 @@ def main() -> None:
         return
     if given.tiny:
         given.crop, given.batch = 64, 2
-    for part in given.parts.split(","):
-        trained(given) if part == "quality" else raced(part, given)
+    with ExitStack() as kept:
+        if given.side:
+            given.data = kept.enter_context(reduced(given.data, given.side))
+        for part in given.parts.split(","):
+            trained(given) if part == "quality" else raced(part, given)
 
 
 if __name__ == "__main__":

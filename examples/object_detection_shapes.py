@@ -1,6 +1,6 @@
 """Where are the discs, squares and triangles? A detector learnt from nothing, on generated scenes of textured shapes.
 
-    python examples/object_detection_shapes.py [--pictures 96] [--epochs 10] [--held 24] [--picture scenes.png]
+    python examples/object_detection_shapes.py [--pictures 72] [--epochs 8] [--held 24] [--picture scenes.png]
 
 Writes pictures and annotations as SageMaker's channels have them, learns with random weights on ResNet-50 (a few
 minutes on two cores; real tasks begin with published weights), and draws what is found in unseen scenes.
@@ -109,8 +109,8 @@ def draw(model: ObjectDetection, pictures: Path, curves: dict[str, list[float]],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pictures", type=int, default=72)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--held", type=int, default=24, help="scenes that are not learnt from")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()

@@ -17,6 +17,7 @@ Imports torch at once: import this module inside the functions that train or ans
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -156,6 +157,32 @@ def flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Keeps freed memory in the process while a network trains.
+
+    A step frees what it filled and asks for as much again. glibc gives large blocks back at once, and the system clears
+    every page anew: a tenth of the processor time of a convolutional network's step on a CPU. Has no effect without
+    glibc.
+    """
+    change: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
+    if change is None:
+        yield
+        return
+    change(_MMAP_MAX, 0)
+    change(_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:  # as far as glibc's own thresholds rise
+        change(_MMAP_THRESHOLD, 32 << 20)
+        change(_TRIM_THRESHOLD, 64 << 20)
+        change(_MMAP_MAX, 65536)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
 
 def serving_device() -> torch.device:

@@ -270,6 +270,26 @@ def test_files_of_every_so_many_epochs_and_of_the_best(tmp_path: Path) -> None:
     assert np.array_equal(loaded.predict_proba(HELD[0]), model.predict_proba(HELD[0]))
 
 
+def test_files_of_earlier_epochs_survive_a_killed_job(tmp_path: Path) -> None:
+    job = Interrupted(tmp_path / "checkpoints", "Epoch[3] Train")
+    job.model = tmp_path / "killed"
+    fitted(run=job, epochs=5, checkpoint_frequency=1)
+    again = Interrupted(tmp_path / "checkpoints", "never")
+    again.model = tmp_path / "model"
+    fitted(run=again, epochs=5, checkpoint_frequency=1)
+    assert "Training goes on after epoch 3" in again.lines
+    expected = [f"image-classification-{number:04d}.params" for number in (1, 2, 3, 4, 5)]
+    assert sorted(path.name for path in (tmp_path / "model").glob("*.params")) == expected
+    for name in expected[:4]:
+        assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    (tmp_path / "checkpoints" / expected[1]).unlink()
+    further = Interrupted(tmp_path / "checkpoints", "never")
+    further.model = tmp_path / "further"
+    fitted(run=further, epochs=6, checkpoint_frequency=1)
+    assert any(line.startswith("The weights of epoch 2 are lost: ") for line in further.lines)
+    assert len(list((tmp_path / "further").glob("*.params"))) == 5
+
+
 # -- devices and hosts ------------------------------------------------------------------------------------------
 GANG = """
 import os, sys

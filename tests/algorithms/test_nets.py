@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -302,3 +303,30 @@ def test_shuffled_parts_hold_every_number_once() -> None:
     assert [len(part) for part in parts] == [4, 4, 2]
     assert sorted(np.concatenate(parts)) == list(range(10))
     assert np.concatenate(parts).tolist() != list(range(10))
+
+
+FAULTS = """
+import resource
+import torch
+from sagesmith.algorithms import nets
+
+def faults():
+    torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults())
+with nets.memory_kept():
+    print(faults())
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
+def test_freed_memory_stays_while_a_network_trains() -> None:
+    """Pages that the system gives for 64 MB which were just in use; a fresh process has no other free memory."""
+    found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, within, after = map(int, found.stdout.split())
+    assert within < before / 10
+    assert within < after / 10

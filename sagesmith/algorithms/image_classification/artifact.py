@@ -60,11 +60,7 @@ class Kept:
         if self._folder is None:
             self._arrays[number] = {name: array.copy() for name, array in weights.items()}
             return None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / params_name(number)
-        partial = path.with_name(f".{path.name}.partial")
-        write_params(partial, weights)
-        return partial.replace(path)
+        return place(self._folder, number, weights)
 
     def _forget(self, number: int | None) -> None:
         if number is None:
@@ -76,6 +72,15 @@ class Kept:
     @property
     def arrays(self) -> Mapping[int, Mapping[str, np.ndarray]]:
         return self._arrays
+
+
+def place(folder: Path, number: int, weights: Mapping[str, np.ndarray]) -> Path:
+    """Writes the file of an epoch, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / params_name(number)
+    partial = path.with_name(f".{path.name}.sagemaker-ignore")
+    write_params(partial, weights)
+    return partial.replace(path)
 
 
 def write_params(path: Path, weights: Mapping[str, np.ndarray]) -> None:

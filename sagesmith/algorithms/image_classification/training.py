@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.backbones.pixels import standardized
 from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
+from sagesmith.algorithms.image_classification import artifact
 from sagesmith.algorithms.image_classification.network import COUNTED, Task, answers, moved
 from sagesmith.algorithms.image_classification.settings import WARM_UP, steps_of
 from sagesmith.algorithms.images.loader import Batch, Loader
@@ -63,6 +64,7 @@ class Training:
         self._best = nets.Best(better=_larger)
         self._reference: float | None = None  # the accuracy that the next must pass by early_stopping_tolerance
         self._bad = self._updates = 0
+        self._due: list[int] = []  # numbers of the files that checkpoint_frequency asked for
         self._checkpoints = Checkpoints(self._run, "image-classification", settings, NOT_COMPARED)
 
     @property
@@ -186,7 +188,11 @@ class Training:
         frequency = self._settings["checkpoint_frequency"]
         due = frequency is not None and (epoch + 1) % frequency == 0
         if self._run.is_master and (improved or due):
-            self._keep(epoch + 1, nets.weights_of(self._network), not due)
+            weights = nets.weights_of(self._network)
+            self._keep(epoch + 1, weights, not due)
+            if due and self._run.checkpoints is not None:  # the model's folder is lost with a killed job
+                artifact.place(self._run.checkpoints, epoch + 1, weights)
+        self._due += [epoch + 1] if due else []
 
     def measured(self, loader: Loader) -> dict[str, float]:
         """Accuracy (and that of the first top_k) of a channel, over all hosts."""
@@ -214,6 +220,7 @@ class Training:
         }
         arrays = joined(parts)
         facts = {"best": judged, "bad": self._bad, "reference": self._reference, "updates": self._updates}
+        facts["due"] = self._due
         self._checkpoints.write(epoch + 1, arrays, facts | {"scale": self._precision.scale})
 
     def _resumed(self) -> int:
@@ -233,8 +240,23 @@ class Training:
         self._bad, self._reference, self._updates = facts["bad"], facts["reference"], facts["updates"]
         self._precision.take_scale(facts["scale"])
         self._stepper.spread()
-        if self._run.is_master and self._best.number is not None:
+        if not self._run.is_master:
+            return
+        if self._best.number is not None:
             self._keep(self.best_number, reached.part("best"), True)
+        self._keep_again(facts.get("due", []))
+
+    def _keep_again(self, numbers: Sequence[int]) -> None:
+        """The files that checkpoint_frequency asked for before the job was killed."""
+        assert self._run.checkpoints is not None
+        for number in numbers:
+            try:
+                weights = artifact.read_params(self._run.checkpoints / artifact.params_name(number))
+            except ValueError as error:
+                self._run.log("The weights of epoch %d are lost: %s", number, error, level=30)
+                continue
+            self._keep(number, weights, False)
+            self._due.append(number)
 
 
 def learning(task: Task, found: list[Tensor]) -> Callable[[Any, tuple[Tensor, Tensor]], tuple[Tensor, int]]:

@@ -57,6 +57,7 @@ class Training:
         self._checkpoints = Checkpoints(self._run, "object-detection", settings, apart=("epochs",))
         self._epoch = 0
 
+    @nets.memory_kept()
     def run(self) -> None:
         """Trains until the last epoch, a request to stop, or no more improvement; the network is then the best."""
         reached = self._checkpoints.newest()

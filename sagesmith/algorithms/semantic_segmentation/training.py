@@ -53,6 +53,7 @@ class Training:
         self._checkpoints = Checkpoints(self._run, "semantic-segmentation", settings, apart=("early_stopping",))
         self._iteration = 0
 
+    @nets.memory_kept()
     def run(self) -> int:
         """Trains until the last epoch, a request to stop, or no improvement; returns how many epochs were done.
 
