@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sagesmith.algorithms.backbones.depths import BOTTLENECK_FROM, LARGE, SMALL
+from sagesmith.algorithms.backbones.rectified import rectified
 
 
 class ResNet(nn.Module):
@@ -72,7 +73,7 @@ class ResNet(nn.Module):
 
     def features(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Each stage's output (c2, c3, c4, c5 of the large form) for (B, channels, H, W)."""
-        x = F.relu(self.bn1(self.conv1(pictures)), inplace=True)
+        x = rectified(self.bn1, self.conv1(pictures))
         if self.pooled:
             x = F.max_pool2d(x, 3, 2, 1)
         found = []
@@ -100,10 +101,8 @@ class Basic(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        y += x if self.downsample is None else self.downsample(x)
-        return F.relu(y, inplace=True)
+        y = self.conv2(rectified(self.bn1, self.conv1(x)))
+        return rectified(self.bn2, y, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -121,11 +120,9 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        y += x if self.downsample is None else self.downsample(x)
-        return F.relu(y, inplace=True)
+        y = rectified(self.bn1, self.conv1(x))
+        y = self.conv3(rectified(self.bn2, self.conv2(y)))
+        return rectified(self.bn3, y, x if self.downsample is None else self.downsample(x))
 
 
 class Padded(nn.Module):
@@ -136,7 +133,9 @@ class Padded(nn.Module):
         self.stride, self.before, self.after = stride, (outer - inner) // 2, outer - inner - (outer - inner) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+        # Pooling windows of one pixel, not slices: the gradients of these are laid out otherwise than the pictures are,
+        # and all that meets them must be laid out anew.
+        return F.pad(F.avg_pool2d(x, 1, self.stride), (0, 0, 0, 0, self.before, self.after))
 
 
 def _small_stages(depth: int) -> list[nn.Sequential]:
