@@ -34,7 +34,7 @@ def rectified(norm: nn.Module, x: Tensor, added: Tensor | None = None) -> Tensor
         return made
     else:
         statistics = norm.running_mean, norm.running_var
-        y = F.batch_norm(x, *statistics, norm.weight, norm.bias, True, norm.momentum, norm.eps)
+        y = F.batch_norm(x, *statistics, norm.weight, norm.bias, True, norm.momentum or 0.0, norm.eps)
     if added is not None:
         y += added
     return F.relu(y, inplace=True)
@@ -102,9 +102,10 @@ def _normal(table: np.ndarray, count: int, weight: Tensor, bias: Tensor, norm: n
     channels = weight.detach().numpy(), bias.detach().numpy(), mean, variance
     found = np.empty((4, table.shape[1]), np.float32)
     shift = np.tile(mean, table.shape[1] // len(mean))[None]
-    if not steps.settle(_moments(table, shift), count, shift, *channels, norm.momentum, norm.eps, False, found):
+    constants = norm.momentum or 0.0, norm.eps
+    if not steps.settle(_moments(table, shift), count, shift, *channels, *constants, False, found):
         shift = found[:1].copy()
-        steps.settle(_moments(table, shift), count, shift, *channels, norm.momentum, norm.eps, True, found)
+        steps.settle(_moments(table, shift), count, shift, *channels, *constants, True, found)
     return found
 
 
