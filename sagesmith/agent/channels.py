@@ -117,9 +117,18 @@ def sources(channel: Channel, server: Server, host: str, hosts: list[str], epoch
     if not found:
         raise channel.failed(f'no objects found under S3 URL "{channel.uri}". Check that objects exist under it.')
     check_paths(channel, found)
+    if channel.mode == "Pipe":
+        found = _without_indexes(found)
     if channel.seed is not None and channel.mode == "Pipe":
         random.Random(f"{channel.seed}/{epoch}").shuffle(found)
     return share(channel, found, host, hosts)
+
+
+def _without_indexes(found: list[Source]) -> list[Source]:
+    """All but the `.idx` beside a `.rec` file, MXNet's index of it: in one stream it would be read as records, where a
+    reader of files passes it over."""
+    records = {source.uri.key.removesuffix(".rec") for source in found if source.uri.key.endswith(".rec")}
+    return [source for source in found if not (source.uri.key.endswith(".idx") and source.uri.key[:-4] in records)]
 
 
 def share(channel: Channel, found: list[Any], host: str, hosts: list[str]) -> list[Any]:

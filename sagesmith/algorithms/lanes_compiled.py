@@ -1,17 +1,19 @@
-"""Lanes: eight or sixteen float32 at once in compiled code, as one value that can be added, multiplied and stored.
+"""Lanes: eight, sixteen or 64 float32 at once in compiled code, as one value that can be added, multiplied and stored.
 
 LLVM turns loops of unknown length into vector code only from about 32 turns on, and a factorization machine of rank 8,
 or an LDA of 20 topics, has shorter ones; and it leaves sums over an inner loop in memory, where they cost five times as
-much. A `Lanes` is LLVM's `<8 x float>` or `<16 x float>`: one register or two, whatever the processor has. No operation
+much. A `Lanes` is LLVM's `<8 x float>` or its like: one register or several, whatever the processor has. No operation
 is reordered, and none but `fma` is fused, so that without it the same numbers come out on every processor.
 
 numba's cache looks only at the file of the function that it compiles: after a change here, touch the files that import
 this one, or clear their `__pycache__`, or old code runs on.
 
-    load(table, row, column) → eight        load16, spread16, nothing16: the same, of sixteen
+    load(table, row, column) → eight        load16, spread16, nothing16: the same, of sixteen;
+    load64, nothing64: of 64, four or eight registers, which keep that many sums apart
     spread(x) → eight x                     store(table, row, column, lanes)
     total(lanes) → their sum, float32       fma(a, b, c) → a * b + c
     root(lanes), clipped(lanes, limit)      larger(lanes, lanes); +, -, *, / between two Lanes
+    above(lanes) → bits, passed(bits, lanes): 64 signs in one number, and the lanes where they are set, else 0
     soon(table, row): the row is asked for from memory, to be there when it is loaded
 """
 
@@ -47,7 +49,7 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, kind.vector)
 
 
-lanes, lanes16 = LanesType(LANES), LanesType(2 * LANES)
+lanes, lanes16, lanes64 = LanesType(LANES), LanesType(2 * LANES), LanesType(8 * LANES)
 
 
 def _loading(kind: LanesType) -> Any:
@@ -76,18 +78,24 @@ def _spreading(kind: LanesType) -> Any:
     return spread
 
 
-load, load16 = _loading(lanes), _loading(lanes16)
+load, load16, load64 = _loading(lanes), _loading(lanes16), _loading(lanes64)
 spread, spread16 = _spreading(lanes), _spreading(lanes16)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def nothing16(_typing: Any) -> Any:
-    """Sixteen zeros."""
+def _clearing(kind: LanesType) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def nothing(_typing: Any) -> Any:
+        """Zeros."""
 
-    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return words.constant(0.0, lanes16.vector)
+        def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+            return words.constant(0.0, kind.vector)
 
-    return lanes16(), emit
+        return kind(), emit
+
+    return nothing
+
+
+nothing16, nothing64 = _clearing(lanes16), _clearing(lanes64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -176,6 +184,29 @@ def larger(_typing: Any, one: Any, two: Any) -> Any:
         return words.larger(builder, *arguments)
 
     return one(one, one), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def above(_typing: Any, value: Any) -> Any:
+    """A bit for each of 64 lanes: whether its number is above 0."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        nothing = words.constant(0.0, arguments[0].type)
+        return builder.bitcast(builder.fcmp_ordered(">", arguments[0], nothing), I64)
+
+    return types.uint64(value), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def passed(_typing: Any, bits: Any, value: Any) -> Any:
+    """The numbers of the 64 lanes whose bits are set; 0 in the others."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        bits, value = arguments
+        chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), value.type.count))
+        return builder.select(chosen, value, words.constant(0.0, value.type))
+
+    return value(types.uint64, value), emit
 
 
 def _define(symbol: Any, instruction: str) -> None:

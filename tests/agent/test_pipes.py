@@ -44,6 +44,13 @@ def test_each_epoch_is_a_fifo_of_its_own(server, feed):
     assert [read(epoch) for epoch in range(3)] == [b"one\ntwo\n"] * 3
 
 
+def test_the_index_of_a_rec_file_is_no_part_of_the_stream(server, feed):
+    server.objects |= {"in/d/a.rec": b"one", "in/d/a.idx": b"0\t0\n", "in/d/b.idx": b"alone"}
+    _, read = feed()
+    assert read(0) == b"onealone"
+    assert read(1) == b"onealone"
+
+
 def test_a_reader_may_close_early(server, feed, tmp_path):
     server.objects["in/d/1"] = b"x" * 5_000_000
     _, read = feed()

@@ -17,7 +17,7 @@ def standardized(pictures: Tensor) -> Tensor:
     The result is laid out channel by channel for each pixel (torch.channels_last), as the bytes are.
     """
     mean, deviation = _constants(pictures.shape[3], pictures.device)
-    return ((pictures.float() - mean) / deviation).permute(0, 3, 1, 2)
+    return (pictures - mean).div_(deviation).permute(0, 3, 1, 2)
 
 
 @functools.cache  # making them anew would hold a GPU up at every step

@@ -5,8 +5,8 @@ Three forms, which differ before and around the same blocks:
     large      7x7 stem and max pooling, four stages: sections 3.4 and 4.1, table 1; a bottleneck's stride is in its 3x3
                convolution ("v1b", as torchvision's and GluonCV's published weights have it)
     large on a small stem    the same four stages after a 3x3 stem without pooling, for pictures of up to 32 pixels
-    small      6n+2 layers, three stages of 16, 32 and 64 filters, for such pictures: section 4.2, with shortcuts
-               without weights (option A)
+    small      6n+2 layers, three stages of 16, 32 and 64 filters, for such pictures: section 4.2, but with shortcuts
+               that have weights where the width changes (option B), as MXNet's network has them
 
 Parameters are named like torchvision's, so that its weight files fit.
 """
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sagesmith.algorithms.backbones.depths import BOTTLENECK_FROM, LARGE, SMALL
+from sagesmith.algorithms.backbones.rectified import rectified
 
 
 class ResNet(nn.Module):
@@ -72,7 +73,7 @@ class ResNet(nn.Module):
 
     def features(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Each stage's output (c2, c3, c4, c5 of the large form) for (B, channels, H, W)."""
-        x = F.relu(self.bn1(self.conv1(pictures)), inplace=True)
+        x = rectified(self.bn1, self.conv1(pictures))
         if self.pooled:
             x = F.max_pool2d(x, 3, 2, 1)
         found = []
@@ -100,10 +101,8 @@ class Basic(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        y += x if self.downsample is None else self.downsample(x)
-        return F.relu(y, inplace=True)
+        y = self.conv2(rectified(self.bn1, self.conv1(x)))
+        return rectified(self.bn2, y, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -121,29 +120,16 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        y += x if self.downsample is None else self.downsample(x)
-        return F.relu(y, inplace=True)
-
-
-class Padded(nn.Module):
-    """The shortcut without weights: every `stride`-th pixel, and zeros for the channels that are new (option A)."""
-
-    def __init__(self, inner: int, outer: int, stride: int) -> None:
-        super().__init__()
-        self.stride, self.before, self.after = stride, (outer - inner) // 2, outer - inner - (outer - inner) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+        y = rectified(self.bn1, self.conv1(x))
+        y = self.conv3(rectified(self.bn2, self.conv2(y)))
+        return rectified(self.bn3, y, x if self.downsample is None else self.downsample(x))
 
 
 def _small_stages(depth: int) -> list[nn.Sequential]:
     stages, inner = [], 16
     for outer in (16, 32, 64):
         stride = 1 if outer == inner else 2
-        first = Basic(inner, outer, stride, 1, None if outer == inner else Padded(inner, outer, stride))
+        first = Basic(inner, outer, stride, 1, None if outer == inner else _shortcut(inner, outer, stride))
         rest = [Basic(outer, outer, 1, 1, None) for _ in range((depth - 2) // 6 - 1)]
         stages.append(nn.Sequential(first, *rest))
         inner = outer
@@ -160,13 +146,15 @@ def _large_stages(depth: int, output_stride: int) -> tuple[list[nn.Sequential], 
             stride, dilation = 1, dilation * 2
         reached *= stride
         plain = stride == 1 and inner == outer
-        shortcut = (
-            None if plain else nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
-        )
+        shortcut = None if plain else _shortcut(inner, outer, stride)
         rest = [block(outer, outer, 1, dilation, None) for _ in range(count - 1)]
         stages.append(nn.Sequential(block(inner, outer, stride, before, shortcut), *rest))
         inner = outer
     return stages, tuple(widths)
+
+
+def _shortcut(inner: int, outer: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
 
 
 def _conv3(inner: int, outer: int, stride: int, dilation: int) -> nn.Conv2d:

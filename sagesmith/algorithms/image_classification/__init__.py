@@ -234,7 +234,7 @@ class ImageClassification(Algorithm):
             labels = Labels(settings["num_classes"], bool(settings["multi_label"]), one.form)
             loaders[name] = loader_of(
                 one.pictures, settings, labels, training=name == "train", rank=run.rank, size=team.size,
-                threads=run.threads,
+                threads=run.threads, patient=team.device.type == "cuda",
             )  # fmt: skip
         train = opened["train"]
         known = len(train.pictures) if hasattr(train.pictures, "__len__") else None

@@ -96,7 +96,7 @@ def loader_of(
     """Batches: shuffled and augmented for training; else in their order, from the middle of each picture.
 
     Args:
-        options: of Loader: rank, size, threads.
+        options: of Loader: rank, size, threads, patient.
     """
     channels, height, width = shape_of(settings["image_shape"])
     level = settings["augmentation_type"] if training else None

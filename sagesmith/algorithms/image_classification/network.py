@@ -38,10 +38,10 @@ class OneClass:
         return functional.cross_entropy(logits, targets)
 
     def counted(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sums over the rows: (COUNTED,)."""
+        """Sums over the rows: of right answers, and with top_k of those too: (1,) or (2,)."""
         right = (logits.argmax(1) == targets).sum()
         if self._top_k is None:
-            return torch.stack([right, torch.zeros_like(right)])
+            return right[None]
         among = (logits.topk(self._top_k, 1).indices == targets[:, None]).sum()
         return torch.stack([right, among])
 
@@ -72,9 +72,8 @@ class SeveralClasses:
         return functional.binary_cross_entropy_with_logits(logits.float(), targets, weights)
 
     def counted(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Accuracy is the mean over the classes: sums of it over the rows, (COUNTED,)."""
-        right = ((logits > 0) == (targets > 0.5)).float().mean(1).sum()
-        return torch.stack([right, torch.zeros_like(right)])
+        """Accuracy is the mean over the classes: the sum of it over the rows, (1,)."""
+        return ((logits > 0) == (targets > 0.5)).float().mean(1).sum()[None]
 
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:

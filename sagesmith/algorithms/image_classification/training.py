@@ -72,6 +72,7 @@ class Training:
         """The number of the best epoch's file."""
         return 1 + (self._best.number or 0)
 
+    @nets.memory_kept()
     def run(self) -> None:
         """Trains until the last epoch, a request to stop, or no improvement; then the network is the best."""
         settings, run = self._settings, self._run
@@ -101,8 +102,8 @@ class Training:
         """One pass over the training pictures: how many of this gang's were learnt, and whether it came to its end."""
         rate = self._rate(epoch)
         warm_up = WARM_UP.get(self._settings["num_layers"], 0)
-        speed = _Speed(self, epoch)
         whole = Counted(self._team)
+        speed = _Speed(self, epoch, whole)
         self._network.train()
         nets.set_rate(self._optimizer, rate)
         with contextlib.closing(self._sized(epoch)) as batches:
@@ -112,9 +113,8 @@ class Training:
                 found: list[Tensor] = []  # counts of the batch, a part each
                 self._stepper.learn(learning(self._task, found), [] if batch is None else self._parts(batch))
                 self._updates += 1
-                rows = 0 if batch is None else len(batch)
-                whole.take(found, rows)
-                speed.take(number, found, rows)
+                whole.take(found, 0 if batch is None else len(batch))
+                speed.note(number)
         self._stepper.share_statistics()
         self._measured, rows = whole.measured(self._settings["top_k"])
         if not rows:
@@ -281,17 +281,17 @@ class Counted:
 
     def take(self, found: list[Tensor], rows: int) -> None:
         for one in found:
-            self._sums += one.to(self._team.device)
+            self._sums[: len(one)] += one.to(self._team.device)
         self.rows += rows
 
-    def here(self) -> tuple[float, float]:
-        """Right answers, and top_k ones, of this host."""
+    def here(self) -> tuple[float, float, int]:
+        """Right answers, top_k ones, and pictures of this host."""
         right, among = self._sums.tolist()
-        return right, among
+        return right, among, self.rows
 
     def measured(self, top_k: int | None) -> tuple[dict[str, float], int]:
         """Metrics by name over all hosts, and how many pictures there were. All hosts must ask."""
-        right, among, rows = self._team.total(*self.here(), float(self.rows))
+        right, among, rows = self._team.total(*self.here())
         return named(right, among, rows, top_k), int(rows)
 
 
@@ -302,23 +302,27 @@ def named(right: float, among: float, rows: float, top_k: int | None) -> dict[st
 
 
 class _Speed:
-    """The lines about speed, in MXNet's form: of this host, since the line before."""
+    """The lines about speed, in MXNet's form: of this host, since the line before.
 
-    def __init__(self, training: Training, epoch: int) -> None:
-        self._training, self._epoch = training, epoch
-        self._since, self._counted = time.monotonic(), Counted(training._team)
+    Args:
+        counted: of the pass so far.
+    """
 
-    def take(self, number: int, found: list[Tensor], rows: int) -> None:
-        self._counted.take(found, rows)
+    def __init__(self, training: Training, epoch: int, counted: Counted) -> None:
+        self._training, self._epoch, self._counted = training, epoch, counted
+        self._since, self._before = time.monotonic(), (0.0, 0.0, 0)
+
+    def note(self, number: int) -> None:
+        """Called after each batch, by its number in the pass."""
         if number == 0 or number % REPORTED:
             return
-        right, among = self._counted.here()
-        now = time.monotonic()
-        values = named(right, among, self._counted.rows, self._training._settings["top_k"])
+        reached, now = self._counted.here(), time.monotonic()
+        right, among, rows = (new - old for new, old in zip(reached, self._before, strict=True))
+        values = named(right, among, rows, self._training._settings["top_k"])
         metrics = "".join(f"\t{name}={value:f}" for name, value in values.items())
-        speed = self._counted.rows / max(1e-9, now - self._since)
+        speed = rows / max(1e-9, now - self._since)
         self._training._run.log("Epoch[%d] Batch [%d]\tSpeed: %.3f samples/sec%s", self._epoch, number, speed, metrics)
-        self._since, self._counted = now, Counted(self._training._team)
+        self._since, self._before = now, reached
 
 
 def _larger(new: float, old: float) -> bool:

@@ -6,10 +6,11 @@ random about a picture hangs on (seed, epoch, its number) alone: neither threads
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -62,6 +63,9 @@ class Loader:
         drop_last: leave out a last batch that is not full.
         skipped: told of each picture that is left out, with the reason.
         keep: bytes of a collection's decoded pixels that may stay in memory from one epoch to the next.
+        patient: where pictures are small, make all batches of a pass, of up to 512 MB, before the first is given.
+            Their decoding is Python's for the most part, and threads that need the GIL for it hold up the one that
+            starts a GPU's kernels, which loses more time than it gains. Not for streams, nor once pixels are kept.
         together: does for many kept pictures of one size what `transform` does for one, of which only the target is
             then used: it must be the same in each epoch.
     """
@@ -81,6 +85,7 @@ class Loader:
         drop_last: bool = False,
         skipped: Callable[[str], None] = lambda reason: None,
         keep: int = KEPT_BYTES,
+        patient: bool = False,
         together: Together | None = None,
     ) -> None:
         self.pictures, self.transform, self.batch_size, self.shape = pictures, transform, batch_size, shape
@@ -88,7 +93,7 @@ class Loader:
         self.seed, self.shuffle, self.rank, self.size = seed, shuffle, rank, size
         self.drop_last, self.skipped = drop_last, skipped
         self.keeper = Keeper(pictures, keep) if isinstance(pictures, Pictures) else None
-        self.together = together
+        self.patient, self.together = patient, together
         self.targets: dict[int, Any] = {}  # by number, where there is `together`
         self.small = False  # as far as seen
         self.turn = threading.Lock()
@@ -134,6 +139,7 @@ class Loader:
         pool = ThreadPoolExecutor(self.threads, "pictures")
         most = AHEAD + -(-2 * self.threads * CHUNK // self.batch_size)
         store = self._store()
+        patient = self.patient and self.keeper is not None and store is None
         try:
             for items in given:
                 work, chunk = _Work(self, epoch, items), SMALL_CHUNK if self.small else CHUNK
@@ -142,8 +148,14 @@ class Loader:
                 else:
                     parts = range(0, len(items), chunk)
                     waiting.append((work, [pool.submit(work.do, at, chunk) for at in parts]))
+                if len(waiting) >= most and patient:
+                    wait(waiting[0][1])
+                    patient = False
+                    most = max(most, KEPT_BYTES // (self.batch_size * math.prod(self.shape))) if self.small else most
                 if len(waiting) >= most:
                     yield from self._finished(*waiting.popleft())
+            if self.patient and self.keeper is not None:
+                wait([part for _, parts in waiting for part in parts])
             while waiting:
                 yield from self._finished(*waiting.popleft())
         finally:

@@ -264,12 +264,23 @@ def class_folders(root: Path) -> tuple[FilePictures, list[str]]:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = picture_files(sorted((root / name).rglob("*")))
+        found = [Path(path) for path in sorted(_pictures_below(os.path.join(root, name)))]
         if not found:
             raise DataError(f"{root / name}: class {name!r} has no pictures ({', '.join(SUFFIXES)})")
         files += found
         labels += [label] * len(found)
     return FilePictures(root, files, np.array(labels, np.float32)[:, None]), names
+
+
+def _pictures_below(folder: str) -> Iterator[str]:
+    """The paths of a folder's pictures, and those of the folders in it; hidden files are passed over. As text: making,
+    comparing and asking 50,000 Path objects takes seconds."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _pictures_below(entry.path)
+            elif not entry.name.startswith((".", "_")) and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield entry.path
 
 
 def paired(root: Path, files: Sequence[Path], others: Path, other_files: Sequence[Path], suffix: str) -> FilePictures:

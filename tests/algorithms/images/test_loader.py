@@ -123,6 +123,32 @@ def test_class_folders_are_labelled_in_order(tmp_path):
         class_folders(tmp_path)
 
 
+def test_class_folders_hold_folders_and_what_is_no_picture(tmp_path):
+    for name in ("cat/b/2.PNG", "cat/10.png", "cat/.hidden.png", "cat/_marker.png", "cat/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(np.zeros((4, 4, 3), np.uint8)))
+    found, _ = class_folders(tmp_path)
+    assert [found.name(i).split("/", 1)[1] for i in range(len(found))] == ["cat/10.png", "cat/b/2.PNG"]
+
+
+def test_a_patient_loader_decodes_small_pictures_before_its_first_batch(tmp_path):
+    root = tmp_path / "train"
+    root.mkdir()
+    for number in range(40):
+        (root / f"{number}.png").write_bytes(png(np.full((12, 12, 3), number, np.uint8)))
+    given = FilePictures(root, sorted(root.iterdir()), np.arange(40, dtype=np.float32)[:, None])
+    usual, patient = (Loader(given, crop, 2, (8, 8, 3), seed=1, threads=1, patient=one) for one in (False, True))
+    for epoch in range(2):
+        for one, other in zip(usual.epoch(epoch), patient.epoch(epoch), strict=True):
+            assert (one.images == other.images).all()
+            assert one.targets == other.targets
+    again = Loader(given, crop, 2, (8, 8, 3), seed=1, threads=1, patient=True)
+    batches = again.epoch(0)
+    next(batches)
+    assert len(again.keeper.kept) == 40
+    batches.close()
+
+
 def test_pixels_stay_in_memory_as_long_as_there_is_room(tmp_path):
     root = tmp_path / "train"
     root.mkdir()
