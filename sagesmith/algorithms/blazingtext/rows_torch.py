@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LIMIT = 16.0  # 4 is where a quarter, the most that p (1 - p) can be, times 16 leads; found by word similarity
+LIMIT = 16.0  # found by word similarity; p (1 - p) is 1/4 at most, so that it is 4 in terms of the curvature
 
 
 class Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sagesmith.algorithms.blazingtext.rows_torch import Table, ragged, sent
 from sagesmith.algorithms.blazingtext.slices import Progress
@@ -48,18 +49,20 @@ class OnDevice:
         random = torch.Generator(self._device).manual_seed(hash(seed) & 0x7FFFFFFFFFFFFFFF)
         before = progress.done
         order = order[self._usable[order]]
+        lines = sent(order, self._device)
         steps = range(0, len(order), max(CHUNKS[0], min(CHUNKS[1], len(order) // STEPS)))
         for number, first in enumerate(steps):
             if progress.run.stopping:
                 return
             rate = progress.rate_at(before + self._words * number // len(steps))
-            self._learn(order[first : first + steps.step], rate, random)
+            part = slice(first, first + steps.step)
+            self._learn(lines[part], int(self._sizes[order[part]].sum()), rate, random)
             progress.done = before + self._words * (number + 1) // len(steps)
             progress.tell()
         progress.done = before + self._words
 
-    def _learn(self, chunk: np.ndarray, rate: float, random: torch.Generator) -> None:
-        lines, total = sent(chunk, self._device), int(self._sizes[chunk].sum())
+    def _learn(self, lines: Tensor, total: int, rate: float, random: torch.Generator) -> None:
+        """One step from lines that have `total` rows together."""
         starts = self._ends[lines]
         sizes = self._ends[lines + 1] - starts
         owners, places, begins = ragged(starts, sizes, total)

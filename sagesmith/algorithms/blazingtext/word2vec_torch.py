@@ -27,6 +27,7 @@ LOT = 1 << 22  # words that are on the device at once
 BLOCK = 16  # words that share noise, at least
 STEPS = 1000  # chunks of an epoch, if they are then neither too short for the device nor too long for frequent words
 CHUNKS = (1024, 16384)  # words of a chunk
+ROOM = 1 << 25  # numbers of a chunk's noise, at most, if the chunk is then not too short
 
 
 class Chunk(NamedTuple):
@@ -72,7 +73,7 @@ class OnDevice:
             before = progress.done
             random = torch.Generator(self._device).manual_seed(hash((self._seed, stream, lot)) & 0x7FFFFFFFFFFFFFFF)
             kept, lines, reach = self._kept(part, random)
-            size = -(-max(CHUNKS[0], min(CHUNKS[1], len(words) // STEPS)) // self._block) * self._block
+            size = self._size(len(words))
             steps = range(0, len(reach), size)
             for number, first in enumerate(steps):
                 if progress.run.stopping:
@@ -82,6 +83,11 @@ class OnDevice:
                 progress.done = before + len(part) * (number + 1) // len(steps)
                 progress.tell()
             progress.done = before + len(part)
+
+    def _size(self, words: int) -> int:
+        """The words of a chunk, whole blocks, of a text of so many words."""
+        most = min(CHUNKS[1], ROOM // (self._plan.negatives * self._inputs.values.shape[1]))
+        return -(-max(CHUNKS[0], min(most, words // STEPS)) // self._block) * self._block
 
     def _kept(self, part: np.ndarray, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Words that stay, the line of each, with room for a window at both ends; and how far each word's window is."""
