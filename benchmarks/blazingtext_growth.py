@@ -1,10 +1,11 @@
 """BlazingText: what more words, longer vectors and a second host cost or save.
 
     python benchmarks/blazingtext_growth.py --text corpus.txt [--plot growth.svg]
+    python benchmarks/blazingtext_growth.py --text corpus.txt --hosts
 
 The corpus is lower-case words, a line a paragraph; its first lines are taken for smaller texts. One epoch each, without
 judging the vectors, in a process of its own; its peak memory is that process's, the vocabulary and numba among it.
-Hosts are processes of one thread each that meet as a job's do (`--hosts`: only them).
+Hosts are processes of one thread each that meet as a job's do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ def measured(mode: str, text: Path, dimensions: int) -> dict[str, float]:
     return found
 
 
-def growth(text: Path, folder: Path, plot: Path | None) -> None:
+def growth(text: Path, folder: Path, modes: Sequence[str], plot: Path | None) -> None:
     points: dict[str, dict[str, list[tuple[int, float, float]]]] = {"words": {}, "dimensions": {}}
     texts = {}
     content = text.read_bytes()
@@ -65,7 +67,7 @@ def growth(text: Path, folder: Path, plot: Path | None) -> None:
         texts[words].write_bytes(first(content, words))
     print("| mode | words | dimensions | seconds of an epoch | million words/s | peak MB |\n|---|---|---|---|---|---|")
     largest = WORDS[-1]
-    for mode in MODES:
+    for mode in modes:
         for what, cases in (("words", [(n, 100) for n in WORDS]), ("dimensions", [(largest, d) for d in DIMENSIONS])):
             for words, dimensions in cases:
                 found = measured(mode, texts[words], dimensions)
@@ -156,14 +158,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--plot", type=Path, help="draw growth into this file (needs matplotlib)")
-    parser.add_argument("--hosts", action="store_true", help="hosts alone, not growth")
+    parser.add_argument("--modes", nargs="*", choices=MODES, default=MODES, help="whose growth is measured")
+    parser.add_argument("--hosts", action="store_true", help="one host beside two, not growth")
     parser.add_argument("--epochs", type=int, default=5, help="of the jobs of one and two hosts")
     parser.add_argument("--repeats", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if not given.hosts:
-            growth(given.text, Path(folder), given.plot)
-        hosts(given.text, Path(folder), given.epochs, given.repeats)
+        if given.hosts:
+            hosts(given.text, Path(folder), given.epochs, given.repeats)
+        else:
+            growth(given.text, Path(folder), given.modes, given.plot)
 
 
 if __name__ == "__main__":

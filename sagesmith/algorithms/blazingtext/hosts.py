@@ -3,6 +3,8 @@
 All have the whole text and thus the same vocabulary and the same numbers to begin with. Several times an epoch they
 meet: what each host has moved a row by is sent, and a row becomes what it was plus the mean of the moves of those
 hosts that moved it. A rare word that one host alone has seen goes the whole way, and a frequent one is averaged.
+Moves travel as float16, whose eleven bits are more than a step of HogWild is true to; every host adds up what was sent,
+its own as well, so that all have the same numbers.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Together:
             rows = np.flatnonzero(move.any(axis=1)).astype(np.int32)
             yield np.int64(len(rows)).tobytes()
             yield rows.tobytes()
-            yield move[rows].tobytes()
+            yield move[rows].astype(np.float16).tobytes()
 
 
 def _take(message: bytes, at: int, total: np.ndarray, hosts: np.ndarray) -> int:
@@ -69,6 +71,6 @@ def _take(message: bytes, at: int, total: np.ndarray, hosts: np.ndarray) -> int:
     rows = np.frombuffer(message, np.int32, count, at + 8)
     begin = at + 8 + 4 * count
     size = count * total.shape[1]
-    total[rows] += np.frombuffer(message, np.float32, size, begin).reshape(count, total.shape[1])
+    total[rows] += np.frombuffer(message, np.float16, size, begin).reshape(count, total.shape[1])
     hosts[rows] += 1
-    return int(begin + 4 * size)
+    return int(begin + 2 * size)
