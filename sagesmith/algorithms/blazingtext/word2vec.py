@@ -92,26 +92,28 @@ def train(
         settings["window_size"], settings["negative_samples"], tables.starts, tables.rows, tables.inputs,
         tables.outputs, settings["batch_size"],
     )  # fmt: skip
-    own = hosts.share_of(words, run)
     with slices.Team(run, settings["seed"]) as team:
-        _epochs(team, own, plan, settings, run, device)
+        _epochs(team, words, plan, settings, run, device)
     width = arguments.dim
     inputs = Rows(dictionary.words + arguments.bucket, width, tables.inputs, tables.kept if arguments.bucket else None)
     return Model(arguments, dictionary, inputs, Rows(dictionary.words, width, tables.outputs))
 
 
-def _epochs(team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run, device: Any) -> None:
-    epochs = settings["epochs"]
+def _epochs(
+    team: slices.Team, words: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run, device: Any
+) -> None:
+    epochs, own = settings["epochs"], hosts.share_of(words, run)
     progress = slices.Progress(run, settings["learning_rate"], len(own) * epochs, LINE)
     checkpoints, begun = Checkpoints(run, "blazingtext", settings), 0
     if (found := checkpoints.newest()) is not None and _restored(found.arrays, plan):
         begun = found.number
         progress.resume(begun * len(own))
     cuts = slices.cuts_of(len(own), run.threads, LEAST)
+    meetings = hosts.meetings(len(words), len(plan.outputs), run)
     together = hosts.Together(run, plan.inputs, plan.outputs)
     learn = _learning(team, own, plan, settings, device)
     for epoch in range(begun, epochs):
-        for lap, part in enumerate(hosts.laps(cuts, run)):
+        for lap, part in enumerate(hosts.laps(cuts, meetings)):
             learn(part, epoch * hosts.LAPS + lap, progress)
             if stopping := together.meet():
                 break
