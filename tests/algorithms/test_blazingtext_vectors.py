@@ -10,7 +10,7 @@ import pytest
 
 from sagesmith.algorithms import BlazingText
 from sagesmith.algorithms.blazingtext import chance_compiled as chance
-from sagesmith.algorithms.blazingtext import similarity, word2vec, word2vec_compiled
+from sagesmith.algorithms.blazingtext import hosts, similarity, word2vec, word2vec_compiled
 from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 from sagesmith.algorithms.blazingtext.lanes_compiled import table
 from sagesmith.algorithms.blazingtext.word2vec_compiled import Plan
@@ -268,3 +268,14 @@ def test_the_log_is_the_services() -> None:
         "Evaluating word embeddings....", '"EN-WS-353-ALL.txt": {', f"#mean_rho: {model.evaluation_['mean_rho']}",
     ):  # fmt: skip
         assert line in log, line
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "meetings"), [("a", 10**9, 1), ("ab", 100, 1), ("ab", 300_000, 3), ("abc", 10**9, hosts.LAPS)]
+)
+def test_hosts_meet_more_often_the_more_they_learn_in_between(names: str, words: int, meetings: int) -> None:
+    run = RecordingRun()
+    run.hosts = list(names)
+    assert hosts.meetings(words, 1000, run) == meetings
+    parts = list(hosts.laps([0, 5, 10, 15, 20], meetings))
+    assert [parts[0][0], parts[-1][-1], len(parts)] == [0, 20, meetings]

@@ -3,7 +3,8 @@
 Modes: `skipgram`, `cbow` (Mikolov et al., arXiv 1310.4546; n-grams: arXiv 1607.04606), `batch_skipgram` (shared
 negatives as matrix products, on any number of hosts: arXiv 1604.04661) and `supervised` (arXiv 1607.01759). SageMaker's
 names, ranges, log lines and answers are followed to the letter, and fastText's file format to the byte. Noise is drawn
-by counts to the power of 0.75, as in word2vec; supervised shuffles lines. Left out: GPUs, quantised files.
+by counts to the power of 0.75, as in word2vec; supervised shuffles lines. A GPU is used through PyTorch, one of a host.
+Left out: several GPUs, quantised files.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ class BlazingText(Algorithm):
         return of_texts(name, texts, labels)
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
+        from sagesmith.algorithms.blazingtext import gpu
+
         mode = self.settings["mode"]
         if len(run.hosts) > 1 and mode != "batch_skipgram":
             raise ValueError(
@@ -158,16 +161,18 @@ class BlazingText(Algorithm):
         if self.settings["early_stopping"] and "validation" not in channels:
             raise ValueError("early_stopping=True needs a validation channel")
         run.log("nvidia-smi took: 0.0 secs to identify %d gpus", run.gpus)
+        device = gpu.device_of(run, mode)
         if len(run.hosts) > 1:
             run.log("Running distributed CPU BlazingText training using %s on %d hosts.", mode, len(run.hosts))
         else:
-            run.log("Running single machine CPU BlazingText training using %s mode.", mode)
+            kind = "CPU" if device is None else "GPU"
+            run.log("Running single machine %s BlazingText training using %s mode.", kind, mode)
         if mode == SUPERVISED:
-            self._train_classifier(channels, run)
+            self._train_classifier(channels, run, device)
         else:
-            self._train_vectors(channels["train"], run)
+            self._train_vectors(channels["train"], run, device)
 
-    def _train_vectors(self, channel: Channel, run: Run) -> None:
+    def _train_vectors(self, channel: Channel, run: Run, device: Any) -> None:
         from sagesmith.algorithms.blazingtext import reading, word2vec
         from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 
@@ -180,7 +185,7 @@ class BlazingText(Algorithm):
             )
         run.log("Read %dM words", round(dictionary.tokens / 1e6))
         run.log("Number of words:  %d", dictionary.words)
-        model = word2vec.train(reading.known(stream, final, vocabulary), dictionary, settings, run)
+        model = word2vec.train(reading.known(stream, final, vocabulary), dictionary, settings, run, device)
         self._take(model)
         self.distributed_ = len(run.hosts) > 1
         self.evaluation_ = self._evaluated(run) if settings["evaluation"] and run.is_master else None
@@ -197,7 +202,7 @@ class BlazingText(Algorithm):
         run.metric_line(f"#mean_rho: {found['mean_rho']!r}")
         return found
 
-    def _train_classifier(self, channels: Mapping[str, Channel], run: Run) -> None:
+    def _train_classifier(self, channels: Mapping[str, Channel], run: Run, device: Any) -> None:
         from sagesmith.algorithms.blazingtext import reading, supervised
         from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 
@@ -215,7 +220,7 @@ class BlazingText(Algorithm):
             other = reading.words_of(channels["validation"], vocabulary, learn=False, labelled=True)
             held_out = supervised.lines_of(other, vocabulary, final, arguments, dictionary.words)
         learner = supervised.Learner.drawn(lines, dictionary, arguments, settings["seed"])
-        supervised.train(learner, held_out, len(stream), settings, run)
+        supervised.train(learner, held_out, len(stream), settings, run, device)
         self._take(learner.model(dictionary))
 
     # -- asking ------------------------------------------------------------------------------------------------

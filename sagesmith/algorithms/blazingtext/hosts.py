@@ -1,8 +1,10 @@
 """Hosts: several hosts learn one model by batch_skipgram, each from its share of the same text.
 
-All have the whole text and thus the same vocabulary and the same numbers to begin with. Several times an epoch they
-meet: what each host has moved a row by is sent, and a row becomes what it was plus the mean of the moves of those
+All have the whole text and thus the same vocabulary and the same numbers to begin with. Once or several times an epoch
+they meet: what each host has moved a row by is sent, and a row becomes what it was plus the mean of the moves of those
 hosts that moved it. A rare word that one host alone has seen goes the whole way, and a frequent one is averaged.
+Moves travel as float16, whose eleven bits are more than a step of HogWild is true to; every host adds up what was sent,
+its own as well, so that all have the same numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 
 from sagesmith.algorithms.run import Run
 
-LAPS = 4  # meetings an epoch
+LAPS = 4  # meetings an epoch, at most
+APART = 50  # words of a host for a word of the vocabulary, at least, from meeting to meeting: both then cost time
 
 
 def share_of(words: np.ndarray, run: Run) -> np.ndarray:
@@ -23,9 +26,13 @@ def share_of(words: np.ndarray, run: Run) -> np.ndarray:
     return words[cuts[run.rank] : cuts[run.rank + 1]]
 
 
-def laps(cuts: Sequence[int], run: Run) -> Iterator[list[int]]:
-    """An epoch's cuts, in as many parts as there are meetings: one on a single host."""
-    count = LAPS if len(run.hosts) > 1 else 1
+def meetings(words: int, vocabulary: int, run: Run) -> int:
+    """How often hosts meet in an epoch of so many words of all of them: the same number on each."""
+    return max(1, min(LAPS, words // len(run.hosts) // (APART * vocabulary))) if len(run.hosts) > 1 else 1
+
+
+def laps(cuts: Sequence[int], count: int) -> Iterator[list[int]]:
+    """An epoch's cuts, in as many parts as there are meetings."""
     ends = np.linspace(0, len(cuts) - 1, count + 1).astype(int).tolist()
     for begin, end in pairwise(ends):
         yield list(cuts[begin : end + 1])
@@ -60,7 +67,7 @@ class Together:
             rows = np.flatnonzero(move.any(axis=1)).astype(np.int32)
             yield np.int64(len(rows)).tobytes()
             yield rows.tobytes()
-            yield move[rows].tobytes()
+            yield move[rows].astype(np.float16).tobytes()
 
 
 def _take(message: bytes, at: int, total: np.ndarray, hosts: np.ndarray) -> int:
@@ -69,6 +76,6 @@ def _take(message: bytes, at: int, total: np.ndarray, hosts: np.ndarray) -> int:
     rows = np.frombuffer(message, np.int32, count, at + 8)
     begin = at + 8 + 4 * count
     size = count * total.shape[1]
-    total[rows] += np.frombuffer(message, np.float32, size, begin).reshape(count, total.shape[1])
+    total[rows] += np.frombuffer(message, np.float16, size, begin).reshape(count, total.shape[1])
     hosts[rows] += 1
-    return int(begin + 4 * size)
+    return int(begin + 2 * size)

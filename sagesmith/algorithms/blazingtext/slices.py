@@ -63,7 +63,7 @@ class Team:
     """The threads; used as a context manager."""
 
     def __init__(self, run: Run, seed: int) -> None:
-        self._run, self._seed = run, seed
+        self._run, self._seed, self.threads = run, seed, run.threads
         self._pool = ThreadPoolExecutor(run.threads) if run.threads > 1 else None
 
     def epoch(

@@ -7,7 +7,7 @@ that occur have a row here; in the model file all others are 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,8 +142,13 @@ class Watch:
             self._kept = arrays["best_inputs"], arrays["best_outputs"]
 
 
-def train(learner: Learner, held_out: Lines | None, words: int, settings: Mapping[str, Any], run: Run) -> None:
+def train(
+    learner: Learner, held_out: Lines | None, words: int, settings: Mapping[str, Any], run: Run, device: Any = None
+) -> None:
     """Learns from lines of so many words; with early stopping the tables are then those of the best epoch.
+
+    Args:
+        device: a torch.device to learn on; None: the processors. Either way processors judge.
 
     Raises:
         ValueError: what is learnt is no number any more.
@@ -151,7 +156,7 @@ def train(learner: Learner, held_out: Lines | None, words: int, settings: Mappin
     with slices.Team(run, settings["seed"]) as team:
         validation = None if held_out is None else learner.own(held_out)
         watch = Watch(learner, validation, settings)
-        _epochs(team, learner, watch, words, settings, run)
+        _epochs(team, learner, watch, words, settings, run, device)
         watch.restore_best()
         for name, lines in (("train", learner.lines), ("validation", validation)):
             if lines is not None:
@@ -160,25 +165,17 @@ def train(learner: Learner, held_out: Lines | None, words: int, settings: Mappin
 
 
 def _epochs(
-    team: slices.Team, learner: Learner, watch: Watch, words: int, settings: Mapping[str, Any], run: Run
+    team: slices.Team, learner: Learner, watch: Watch, words: int, settings: Mapping[str, Any], run: Run, device: Any
 ) -> None:
     epochs, lines = settings["epochs"], len(learner.lines.ends) - 1
     progress = slices.Progress(run, settings["learning_rate"], words * epochs, LINE)
-    cuts = slices.cuts_of(lines, run.threads, LEAST)
-    done = [cut * words // lines for cut in cuts]
     checkpoints = Checkpoints(run, "blazingtext", settings)
     begun = _resumed(checkpoints, learner, watch)
     progress.resume(begun * words)
+    learn = _learning(team, learner, words, settings["seed"], device)
     for epoch in range(begun, epochs):
         order = np.random.default_rng([settings["seed"], epoch]).permutation(lines)
-
-        def learn(
-            begin: int, end: int, rates: tuple[float, float], state: np.ndarray, order: np.ndarray = order
-        ) -> float:
-            return softmax(order, begin, end, rates, learner.lines, learner.inputs, learner.outputs, state)
-
-        loss = sum(team.epoch(learn, cuts, done, epoch, progress))
-        if not np.isfinite(loss):
+        if not learn(order, epoch, progress):
             raise ValueError(
                 f"training diverged in epoch {epoch}: learning_rate {settings['learning_rate']} is too large"
             )
@@ -195,6 +192,33 @@ def _epochs(
     run.log("Training finished.")
     run.log("Average throughput in Million words/sec: %.2f", progress.speed)
     run.log("Total training time in seconds: %.2f", progress.seconds)
+
+
+def _learning(
+    team: slices.Team, learner: Learner, words: int, seed: int, device: Any
+) -> Callable[[np.ndarray, int, slices.Progress], bool]:
+    """What learns from all lines in an order in an epoch, and tells whether the tables are still numbers."""
+    if device is not None:
+        from sagesmith.algorithms.blazingtext.supervised_torch import OnDevice
+
+        tables = OnDevice(learner.lines, learner.inputs, learner.outputs, learner.arguments.dim, words, device)
+
+        def on_device(order: np.ndarray, epoch: int, progress: slices.Progress) -> bool:
+            tables.epoch(order, (seed, epoch), progress)
+            return tables.give_back()
+
+        return on_device
+    lines = len(learner.lines.ends) - 1
+    cuts = slices.cuts_of(lines, team.threads, LEAST)
+    done = [cut * words // lines for cut in cuts]
+
+    def on_processors(order: np.ndarray, epoch: int, progress: slices.Progress) -> bool:
+        def learn(begin: int, end: int, rates: tuple[float, float], state: np.ndarray) -> float:
+            return softmax(order, begin, end, rates, learner.lines, learner.inputs, learner.outputs, state)
+
+        return bool(np.isfinite(sum(team.epoch(learn, cuts, done, epoch, progress))))
+
+    return on_processors
 
 
 def _resumed(checkpoints: Checkpoints, learner: Learner, watch: Watch) -> int:

@@ -6,7 +6,7 @@ Ji et al., arXiv 1604.04661 (shared negatives as matrix products).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,17 @@ def chances(dictionary: Dictionary, threshold: float) -> np.ndarray:
     return np.asarray(chance.astype(np.uint64))
 
 
-def train(words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any], run: Run) -> Model:
-    """Learns from a text (numbers of words, int32, -1 where a line ends), of which this host takes its share."""
+def train(
+    words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any], run: Run, device: Any = None
+) -> Model:
+    """Learns from a text (numbers of words, int32, -1 where a line ends), of which this host takes its share.
+
+    Args:
+        device: a torch.device to learn on, in the modes skipgram and cbow; None: the processors.
+
+    Raises:
+        ValueError: what is learnt on a device is no number any more.
+    """
     arguments = arguments_of(settings)
     tables = drawn(dictionary, arguments, settings["seed"])
     plan = Plan(
@@ -83,32 +92,29 @@ def train(words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any]
         settings["window_size"], settings["negative_samples"], tables.starts, tables.rows, tables.inputs,
         tables.outputs, settings["batch_size"],
     )  # fmt: skip
-    own = hosts.share_of(words, run)
     with slices.Team(run, settings["seed"]) as team:
-        _epochs(team, own, plan, settings, run)
+        _epochs(team, words, plan, settings, run, device)
     width = arguments.dim
     inputs = Rows(dictionary.words + arguments.bucket, width, tables.inputs, tables.kept if arguments.bucket else None)
     return Model(arguments, dictionary, inputs, Rows(dictionary.words, width, tables.outputs))
 
 
-def _epochs(team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run) -> None:
-    name = settings["mode"] + ("_subwords" if settings["subwords"] else "")
-    loop, epochs = getattr(word2vec_compiled, name), settings["epochs"]
+def _epochs(
+    team: slices.Team, words: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run, device: Any
+) -> None:
+    epochs, own = settings["epochs"], hosts.share_of(words, run)
     progress = slices.Progress(run, settings["learning_rate"], len(own) * epochs, LINE)
     checkpoints, begun = Checkpoints(run, "blazingtext", settings), 0
     if (found := checkpoints.newest()) is not None and _restored(found.arrays, plan):
         begun = found.number
         progress.resume(begun * len(own))
     cuts = slices.cuts_of(len(own), run.threads, LEAST)
+    meetings = hosts.meetings(len(words), len(plan.outputs), run)
     together = hosts.Together(run, plan.inputs, plan.outputs)
+    learn = _learning(team, own, plan, settings, device)
     for epoch in range(begun, epochs):
-        for lap, part in enumerate(hosts.laps(cuts, run)):
-            stream = epoch * hosts.LAPS + lap
-
-            def learn(begin: int, end: int, rates: tuple[float, float], state: np.ndarray) -> None:
-                loop(own, begin, end, rates, plan, state)
-
-            team.epoch(learn, part, [cut - part[0] for cut in part], stream, progress)
+        for lap, part in enumerate(hosts.laps(cuts, meetings)):
+            learn(part, epoch * hosts.LAPS + lap, progress)
             if stopping := together.meet():
                 break
         if stopping:
@@ -120,6 +126,32 @@ def _epochs(team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[st
     run.log("Training finished!")
     run.log("Average throughput in Million words/sec: %.2f", progress.speed)
     run.log("Total training time in seconds: %.2f", progress.seconds)
+
+
+def _learning(
+    team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], device: Any
+) -> Callable[[list[int], int, slices.Progress], None]:
+    """What learns from the text between the cuts of a part, with random numbers of a stream, into the plan's tables."""
+    if device is not None:
+        from sagesmith.algorithms.blazingtext.word2vec_torch import OnDevice
+
+        tables = OnDevice(plan, settings["mode"], settings["vector_dim"], settings["seed"], device)
+
+        def on_device(part: list[int], stream: int, progress: slices.Progress) -> None:
+            tables.epoch(own[part[0] : part[-1]], stream, progress)
+            if not tables.give_back():
+                raise ValueError(f"training diverged: learning_rate {settings['learning_rate']} is too large")
+
+        return on_device
+    loop = getattr(word2vec_compiled, settings["mode"] + ("_subwords" if settings["subwords"] else ""))
+
+    def learn(begin: int, end: int, rates: tuple[float, float], state: np.ndarray) -> None:
+        loop(own, begin, end, rates, plan, state)
+
+    def on_processors(part: list[int], stream: int, progress: slices.Progress) -> None:
+        team.epoch(learn, part, [cut - part[0] for cut in part], stream, progress)
+
+    return on_processors
 
 
 def _restored(arrays: Mapping[str, np.ndarray], plan: Plan) -> bool:
