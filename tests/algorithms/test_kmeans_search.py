@@ -123,3 +123,16 @@ def test_distances_to_all_are_euclidean() -> None:
     points = random.normal(size=(5, 4)) + 1000
     for form in (X, sparse.csr_matrix(X)):
         assert Centers(points).distances(form) == pytest.approx(np.sqrt(brute(X, points)), rel=1e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sums_of_wide_rows_are_those_of_their_centers(weighted: bool, threads: int) -> None:
+    random = np.random.default_rng(3)
+    X, labels = random.normal(size=(9001, 260)).astype(np.float32), random.integers(0, 7, 9001).astype(np.int32)
+    labels[labels == 4] = 0  # a center without rows
+    weights = random.uniform(size=len(X)) if weighted else None
+    sums = np.ones((9, 260))
+    add_rows(X, weights, labels, sums, threads)
+    member = (labels[None] == np.arange(9)[:, None]) * (1.0 if weights is None else weights)
+    assert sums == pytest.approx(1 + member @ X.astype(np.float64), rel=1e-9, abs=1e-9)

@@ -11,6 +11,7 @@ import numpy as np
 from sagesmith.algorithms.parallel import divided, each
 
 LEAST_WORK = 1 << 21  # multiplications that are worth waking another thread for (some 20 us)
+WIDE = 256  # columns with which four rows are added at once; of fewer it takes longer than one by one
 ROWS_AT_ONCE = 4096  # in double precision beside the rows themselves
 SMALL_WORK = 1 << 20  # multiplications that plain numpy does in a few milliseconds
 
@@ -148,7 +149,11 @@ def add_rows(features: Any, weights: np.ndarray | None, labels: np.ndarray, sums
     rows = np.ascontiguousarray(features, np.float32)
 
     shares = min(threads, len(sums)) if rows.size > LEAST_WORK else 1
-    each(lambda share: search.add(rows, weight, labels, sums, share, shares), range(shares), shares)
+    if rows.shape[1] < WIDE:
+        each(lambda share: search.add(rows, weight, labels, sums, share, shares), range(shares), shares)
+        return
+    order, starts = search.by_center(labels, len(sums))
+    each(lambda share: search.add_wide(rows, weight, order, starts, sums, share, shares), range(shares), shares)
 
 
 def weighted(squares: np.ndarray, weights: np.ndarray | None) -> float:

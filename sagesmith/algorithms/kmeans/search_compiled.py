@@ -324,6 +324,53 @@ def add(rows: np.ndarray, weights: np.ndarray, labels: np.ndarray, sums: np.ndar
 
 
 @compiled
+def by_center(labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in the order of their centers, (n,) int32, and where those of each center begin, (k + 1,)."""
+    starts = np.zeros(k + 1, np.int64)
+    for label in labels:
+        starts[label + 1] += 1
+    for j in range(k):
+        starts[j + 1] += starts[j]
+    order, free = np.empty(len(labels), np.int32), starts.copy()
+    for i in range(len(labels)):
+        order[free[labels[i]]] = i
+        free[labels[i]] += 1
+    return order, starts
+
+
+@compiled
+def add_wide(
+    rows: np.ndarray, weights: np.ndarray, order: np.ndarray, starts: np.ndarray, sums: np.ndarray, share: int, of: int
+) -> None:
+    """`add` for rows of many columns, as `by_center` has ordered them.
+
+    Of the centers whose rows begin in the part number `share` of `of` of that order. Four rows at a time: a sum is
+    read and written once for them, and memory is asked for all four at once.
+
+    Args:
+        weights: none, an empty array, are weights of 1.
+    """
+    weighted = len(weights) > 0
+    for j in range(len(sums)):
+        at, end, total = starts[j], starts[j + 1], sums[j]
+        if at == end or at * of // len(order) != share:
+            continue
+        while at + 4 <= end:
+            a, b, c, d = order[at], order[at + 1], order[at + 2], order[at + 3]
+            one, two, three, four = rows[a], rows[b], rows[c], rows[d]
+            if weighted:
+                p, q, r, s = weights[a], weights[b], weights[c], weights[d]
+                for f in range(len(total)):
+                    total[f] += (p * one[f] + q * two[f]) + (r * three[f] + s * four[f])
+            else:
+                for f in range(len(total)):
+                    total[f] += (np.float64(one[f]) + two[f]) + (np.float64(three[f]) + four[f])
+            at += 4
+        for i in order[at:end]:
+            _add(total, weights[i] if weighted else 1.0, rows[i])
+
+
+@compiled
 def add_sparse(
     values: np.ndarray, columns: np.ndarray, starts: np.ndarray, weights: np.ndarray, labels: np.ndarray,
     sums: np.ndarray,
