@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sagesmith.algorithms.backbones.pixels import standardized
-from sagesmith.algorithms.backbones.resnet import ResNet
+from sagesmith.algorithms.backbones.resnet import ResNet, initialize
 from sagesmith.algorithms.images.scenes import IGNORED
 from sagesmith.algorithms.semantic_segmentation.heads import HEADS, FCNHead, resized
 
@@ -32,6 +32,8 @@ class Segmenter(nn.Module):
         self.head = HEADS[algorithm](widths[-1], classes)
         self.auxiliary = FCNHead(widths[-2], classes)
         for part in (self.head, self.auxiliary):
+            if algorithm != "deeplab":  # whose wide heads learn sooner from torch's smaller weights (record 0036)
+                initialize(part)
             *_, last = (module for module in part.modules() if isinstance(module, nn.Conv2d))
             nn.init.normal_(last.weight, std=0.01)  # all classes are as likely at first
 
