@@ -1,4 +1,4 @@
-"""LSTM layers with zoneout, forwards through time and back, compiled: a step at a time for a range of columns.
+"""LSTM layers with zoneout, forwards through time, compiled: a step at a time for a block of columns.
 
 Everything is laid out (time, features, columns), where a column is a window, so that neighbouring columns share a
 register, whatever the number of cells. At 40 cells a framework spends more
@@ -11,7 +11,6 @@ is drawn, the expected state is taken.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,16 @@ from numba import types
 from numba.extending import intrinsic
 
 from sagesmith.algorithms.deepar.curves_compiled import TWO, power_less_1
-from sagesmith.algorithms.deepar.products_compiled import WIDTH, add_outer, add_product
+from sagesmith.algorithms.deepar.products_compiled import WIDTH
 from sagesmith.algorithms.deepar.steps_compiled import LEFT, TWICE_LEFT, add_up, columns, width_of
 from sagesmith.algorithms.lanes import I32, spread
 from sagesmith.algorithms.lanes_compiled import clipped, fma, load16, spread16, store
 from sagesmith.formats.compiled import compiled, inlined
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
 GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
 ONE, ZERO = np.float32(1.0), np.float32(0.0)
 FARTHEST = np.float32(31.0)  # of powers of two: the product of four is still a number
-part = partial(compiled, fastmath=FAST)
 
 
 @inlined
@@ -155,79 +152,4 @@ def _forward(
         at += width
 
 
-@part
-def add_rows(source: Any, target: Any, begin: Any, end: Any) -> None:
-    """target += source, (J, B) both, for a range of columns."""
-    for j in range(len(target)):
-        total, row = target[j, begin:end], source[j, begin:end]
-        for b in range(len(row)):
-            total[b] += row[b]
-
-
-@inlined
-def slopes_of(
-    gate: Any, cell: Any, squashed: Any, above: Any, carry: Any, slope: Any, unit: Any, begin: Any, end: Any, line: Any,
-    bar: Any,
-) -> None:  # fmt: skip
-    """A cell's step back: gates (4H, B) become their sums' slopes.
-
-    above (H, B): the slopes of what the cell said; carry and slope (H, B): those of its state and of what it said, from
-    the step after; they become what goes to the step before, `slope` but for what goes through the gates.
-    """
-    units, one, zero = len(cell), spread16(ONE), spread16(ZERO)
-    for b in range(begin, end, WIDTH):
-        column = np.uint32(b - begin)
-        i, f = load16(gate, unit, b), load16(gate, units + unit, b)
-        g, o, s = load16(gate, 2 * units + unit, b), load16(gate, 3 * units + unit, b), load16(squashed, unit, b)
-        whole, held = load16(above, unit, b) + load16(slope, unit, b), load16(carry, unit, b)
-        fresh, held_on = keep_output(line, column, bar, zero, whole), keep_cell(line, column, bar, held, zero)
-        new = held - held_on + fresh * o * (one - s * s)
-        store(slope, unit, b, whole - fresh)
-        store(carry, unit, b, fma(new, f, held_on))
-        store(gate, unit, b, new * g * i * (one - i))
-        store(gate, units + unit, b, new * load16(cell, unit, b) * f * (one - f))
-        store(gate, 2 * units + unit, b, new * i * (one - g * g))
-        store(gate, 3 * units + unit, b, fresh * s * o * (one - o))
-
-
-def _backward(
-    begin: Any,
-    end: Any,
-    inputs: Any,
-    weights_t: Any,
-    recurrent_t: Any,
-    gates: Any,
-    cells: Any,
-    outputs: Any,
-    squashed: Any,
-    back: Any,
-    rate: Any,
-    seed: Any,
-    of_inputs: Any,
-    of_fixed: Any,
-    of_weights: Any,
-    of_recurrent: Any,
-) -> None:
-    """The slopes of everything, from those of the outputs, `back` (T, H, B). `gates` are used up.
-
-    Added to of_fixed (4H, B), of_inputs (T, D, B; with no step: not wanted), of_weights (D, 4H) and of_recurrent
-    (H, 4H), the last two for the columns of this range: each thread has arrays of its own.
-    """
-    steps, units = squashed.shape[0], squashed.shape[1]
-    bar = bar_of(rate)
-    carry, slope = np.zeros(cells.shape[1:], np.float32), np.zeros(cells.shape[1:], np.float32)
-    for t in range(steps - 1, -1, -1):
-        gate = gates[t]
-        for u in range(units):
-            line = line_of(seed, t, u, begin)
-            slopes_of(gate, cells[t], squashed[t], back[t], carry, slope, u, begin, end, line, bar)
-        add_product(recurrent_t, gate, slope, begin, end)
-        if len(of_inputs):
-            add_product(weights_t, gate, of_inputs[t], begin, end)
-        add_rows(gate, of_fixed, begin, end)
-    add_outer(inputs, gates, of_weights, begin, end)
-    add_outer(outputs[:-1], gates, of_recurrent, begin, end)
-
-
 forward = compiled(_forward)
-backward = compiled(_backward)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sagesmith.algorithms.deepar import cells_compiled as code
 from sagesmith.algorithms.deepar.likelihoods import Likelihood
-from sagesmith.algorithms.deepar.threads import Workers
+from sagesmith.algorithms.deepar.slopes_compiled import backward
+from sagesmith.algorithms.deepar.threads import COLUMNS, Workers
 from sagesmith.algorithms.deepar.windows import STATIC
 
 
@@ -115,22 +116,32 @@ class _Unrolled(torch.autograd.Function):
         (sequence, fixed, weights, recurrent), room, rate, seed, workers = ctx.kept
         ctx.kept = None
         wanted = ctx.needs_input_grad[0]
-        of_sequence = torch.zeros_like(sequence) if wanted else torch.empty(0, *sequence.shape[1:])
+        of_sequence = torch.empty_like(sequence) if wanted else torch.empty(0, *sequence.shape[1:])
         of_fixed = torch.zeros_like(fixed)
-        partial: dict[int, list[Tensor]] = {}
-        given = [sequence, weights.t().contiguous(), recurrent.t().contiguous(), *room, slopes[0].contiguous()]
+        partial: dict[int, Tensor] = {}
+        rows = torch.cat([recurrent, weights]) if wanted else recurrent
+        given = [sequence, _in_fours(rows), *room, slopes[0].contiguous()]
         arrays = [tensor.numpy() for tensor in given]
+        units, width = len(recurrent), -(-(len(recurrent) + len(weights)) // COLUMNS) * COLUMNS
 
         def part(begin: int, end: int) -> None:
-            partial[begin] = [torch.zeros_like(weights), torch.zeros_like(recurrent)]
-            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, *partial[begin])]
+            partial[begin] = torch.zeros(4 * units, width)
+            results = [tensor.numpy() for tensor in (of_sequence, of_fixed, partial[begin])]
             arguments: list[Any] = [*arrays, rate, np.uint32(seed), *results]
-            code.backward(begin, end, *arguments)
+            backward(begin, end, *arguments)
 
         workers.columns(part, sequence.shape[2])
-        ordered = [partial[begin] for begin in sorted(partial)]
-        of_weights, of_recurrent = (torch.stack(parts).sum(0) for parts in zip(*ordered, strict=True))
+        whole = torch.stack([partial[begin] for begin in sorted(partial)]).sum(0).t()
+        of_recurrent, of_weights = whole[:units], whole[units : units + len(weights)]
         return (of_sequence if wanted else None), of_fixed, of_weights, of_recurrent, None, None, None
+
+
+def _in_fours(rows: Tensor) -> Tensor:
+    """Rows (R, 4H) as slopes_compiled.py's table (U, 16H) of four rows a line, R rounded up to 4U."""
+    count, terms = rows.shape
+    lines = -(-count // 4)
+    filled = torch.cat([rows, rows.new_zeros(4 * lines - count, terms)])
+    return filled.view(4, lines, terms).permute(1, 2, 0).contiguous().view(lines, -1)
 
 
 def unrolled(
