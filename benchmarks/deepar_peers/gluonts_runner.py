@@ -1,10 +1,9 @@
-"""GluonTS's DeepAR (torch), for benchmarks/deepar.py: its defaults, stopped after the processor seconds."""
+"""GluonTS's DeepAR (torch), for benchmarks/deepar.py: its defaults, stopped after the seconds."""
 
 import json
 import logging
 import os
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import torch
 from gluonts.dataset.common import ListDataset
 from gluonts.torch.model.deepar import DeepAREstimator
 from lightning.pytorch import Callback, seed_everything
+
+from benchmarks.deepar_peers.clock import now
 
 ALONE = 7  # forecasts of one series
 warnings.filterwarnings("ignore")
@@ -33,13 +34,13 @@ def listed(records, cut=0):
 
 
 class Stop(Callback):
-    """Ends training once so many processor seconds are used."""
+    """Ends training once so many seconds are used."""
 
     def __init__(self, seconds):
-        self.end = time.process_time() + seconds
+        self.end = now() + seconds
 
     def on_train_batch_end(self, trainer, *_):
-        trainer.should_stop = time.process_time() >= self.end
+        trainer.should_stop = now() >= self.end
 
 
 def estimator(limit):
@@ -55,18 +56,18 @@ def estimator(limit):
 
 train, known = listed(task["train"]), listed(task["test"], steps)
 estimator(0).train(train)
-started = time.process_time()
+started = now()
 made = estimator(task["seconds"]).train_model(train)
-seconds = time.process_time() - started
+seconds = now() - started
 batches = made.trainer.global_step
-started = time.process_time()
+started = now()
 found = list(made.predictor.predict(known, num_samples=100))
-ahead = time.process_time() - started
+ahead = now() - started
 alone = []
 for _ in range(ALONE):
-    started = time.process_time()
+    started = now()
     list(made.predictor.predict(known[:1], num_samples=100))
-    alone.append(time.process_time() - started)
+    alone.append(now() - started)
 levels = [round(0.1 * k, 1) for k in range(1, 10)]
 np.savez(
     sys.argv[2], quantiles=np.array([[f.quantile(level) for f in found] for level in levels]), seconds=seconds,
