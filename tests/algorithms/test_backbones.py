@@ -145,7 +145,14 @@ def test_published_resnets_are_taken(tmp_path: Path, depth: int, layout: str) ->
     assert torch.equal(network.fc.weight, before)
 
 
-def test_published_vgg_is_taken() -> None:
+@pytest.mark.parametrize(
+    ("fc6", "fc7", "shape6", "shape7"),
+    [
+        ("classifier.0", "classifier.3", (4096, 25088), (4096, 4096)),  # torchvision's
+        ("pre_logits.fc1", "pre_logits.fc2", (4096, 512, 7, 7), (4096, 4096, 1, 1)),  # timm's, on Hugging Face
+    ],
+)
+def test_published_vgg_is_taken(fc6: str, fc7: str, shape6: tuple[int, ...], shape7: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     network, source = VGG16(), VGG16()
     indices = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
@@ -156,12 +163,14 @@ def test_published_vgg_is_taken() -> None:
     full6, full7 = torch.randn(64, 512, 7, 7), torch.randn(64, 64)
     assert weights._subsampled("fc6", full6.flatten(1)).equal(full6[::4, :, ::3, ::3])
     assert weights._subsampled("fc7", full7)[:, :, 0, 0].equal(full7[::4, ::4])
-    big = {"classifier.0.weight": torch.zeros(4096, 1).expand(4096, 25088), "classifier.0.bias": torch.arange(4096.0)}
-    big |= {"classifier.3.weight": torch.zeros(4096, 1).expand(4096, 4096), "classifier.3.bias": torch.arange(4096.0)}
+    big = {f"{fc6}.bias": torch.arange(4096.0), f"{fc7}.bias": torch.arange(4096.0)}
+    for name, shape in ((fc6, shape6), (fc7, shape7)):
+        rows = torch.arange(4096.0).reshape(-1, *[1] * (len(shape) - 1))
+        big[f"{name}.weight"] = rows.expand(shape)  # no memory
     weights.take_vgg(network, state | big, "vgg16.pth")
     assert network.conv5_3.weight.equal(source.conv5_3.weight)
     assert network.fc6.bias.tolist()[:3] == network.fc7.bias.tolist()[:3] == [0, 4, 8]
-    assert not network.fc6.weight.any()
+    assert network.fc6.weight[:3, 5, 1, 2].tolist() == network.fc7.weight[:3, 7, 0, 0].tolist() == [0, 4, 8]
     with pytest.raises(DataError, match=r"vgg16.pth: no weights of this network: 'conv1_1.weight' is missing"):
         weights.take_vgg(network, big, "vgg16.pth")
 
