@@ -5,12 +5,9 @@ An algorithm writes its network and its own loop over epochs; this module is a h
     team = Team(run, seed=0)                                device, threads, the other hosts
     network = team.copied(Network(...))                     the same start everywhere
     stepper = Stepper(network, optimizer("adam", network, 0.001), team, clip_value=5.0)
-    for batch in team.rounds(batches):                      as many rounds on every host
-        stepper.step(loss_of(batch), len(batch))            mean gradient over the batches of all hosts
+    for rows in team.rounds(batches):                       as many rounds on every host
+        stepper.learn(loss_of, parts)                       mean gradient over the parts of all devices and hosts
     best.judge(epoch, loss, network)                        patience and the best weights
-
-A network that shall use every GPU of a host, or calculate in half precision, steps by `Stepper.learn` instead, which
-is given the loss as a function (replicas.py).
 
 Imports torch at once: import this module inside the functions that train or answer.
 """
@@ -54,8 +51,7 @@ class Team:
     Hosts meet through torch.distributed: gloo, or NCCL where every host trains on a GPU.
 
     Args:
-        devices: of this host, the first of which is `device`; see `every_device`. None: one GPU, or the CPU; that
-            more GPUs are there is logged.
+        devices: of this host, the first of which is `device`. None: `every_device`.
 
     Raises:
         RuntimeError: the other hosts cannot be reached.
@@ -64,10 +60,10 @@ class Team:
     def __init__(self, run: Run, seed: int | None = None, devices: Sequence[torch.device] | None = None) -> None:
         self.run = run
         torch.set_num_threads(max(1, run.threads))
-        if seed is not None:
-            torch.manual_seed(seed)
-        self.devices = tuple(devices or every_device(run)[:1])
+        self.devices = tuple(devices or every_device(run))
         self.device = self.devices[0]
+        if seed is not None:
+            self.seed(seed)
         if run.gpus and self.device.type == "cpu":
             run.log("The host has %d GPU(s), but this build of PyTorch cannot use them; training on the CPU", run.gpus)
         elif run.gpus > 1:
@@ -85,6 +81,32 @@ class Team:
         distributed.init_process_group(
             kind, init_method=where, rank=self.run.rank, world_size=self.size, timeout=GANG_TIMEOUT
         )
+
+    def seed(self, seed: int) -> None:
+        """Begins what networks draw at random anew: other numbers on each GPU, as each has other rows."""
+        torch.manual_seed(seed)
+        for number, device in enumerate(self.devices):
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed + number)
+
+    def random(self) -> dict[str, np.ndarray]:
+        """How far drawing at random has come on every device, for a checkpoint."""
+        states = {str(device): torch.cuda.get_rng_state(device) for device in self.devices if device.type == "cuda"}
+        return {name: state.numpy() for name, state in (states | {"cpu": torch.get_rng_state()}).items()}
+
+    def take_random(self, states: Mapping[str, np.ndarray]) -> None:
+        """Goes on drawing from what `random` gave, on the devices that are still there."""
+        for name, state in states.items():
+            if name == "cpu":
+                torch.set_rng_state(torch.from_numpy(state.copy()))
+            elif name in map(str, self.devices):
+                torch.cuda.set_rng_state(torch.from_numpy(state.copy()), name)
+
+    def shared(self, rows: np.ndarray, least: int = 1) -> list[tuple[np.ndarray, torch.device]]:
+        """The rows of a batch in even parts, one for each device as long as each has at least `least` rows."""
+        parts = max(1, min(len(self.devices), len(rows) // least))
+        return list(zip(np.array_split(rows, parts), self.devices, strict=False))
 
     def close(self) -> None:
         """Leaves the gang. Call it in a `finally`."""

@@ -130,6 +130,23 @@ def test_several_devices_take_the_steps_of_one(devices: int, parts: int) -> None
         np.testing.assert_allclose(together[name], weights, rtol=1e-5, atol=1e-6)
 
 
+def test_a_batch_is_shared_evenly_among_devices() -> None:
+    cpu = torch.device("cpu")
+    team = nets.Team(RecordingRun(), devices=[cpu] * 3)
+    assert [rows.tolist() for rows, _ in team.shared(np.arange(7))] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [rows.tolist() for rows, _ in team.shared(np.arange(7), least=3)] == [[0, 1, 2, 3], [4, 5, 6]]
+    assert [rows.tolist() for rows, _ in team.shared(np.arange(2), least=3)] == [[0, 1]]
+    assert team.shared(np.arange(2))[0][1] == cpu
+
+
+def test_drawing_goes_on_where_it_was() -> None:
+    team = nets.Team(RecordingRun(), seed=5)
+    reached, first = team.random(), torch.rand(4)
+    assert not torch.equal(torch.rand(4), first)
+    team.take_random(reached | {"cuda:7": np.zeros(4, np.uint8)})  # a device that is no longer there
+    assert torch.equal(torch.rand(4), first)
+
+
 def test_gradients_are_laid_out_as_weights() -> None:
     """Fused optimisers go through memory: a gradient in another order would move other weights."""
     network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -179,7 +179,7 @@ class ImageClassification(Algorithm):
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
         from sagesmith.algorithms.image_classification.data import Opened
-        from sagesmith.algorithms.nets import Team, every_device
+        from sagesmith.algorithms.nets import Team
 
         opened = {
             name: Opened(channels[name], channels.get(f"{name}_lst"))
@@ -192,7 +192,7 @@ class ImageClassification(Algorithm):
             one.agree(self.settings["num_classes"], name)
         if self.settings["early_stopping"] and "validation" not in opened:
             raise HyperparameterError("early_stopping needs a channel 'validation'")
-        team = Team(run, seed=self.settings["seed"], devices=every_device(run))
+        team = Team(run, seed=self.settings["seed"])
         try:
             self._train(opened, team)
         finally:

@@ -176,7 +176,7 @@ class Training:
             "best": best,
             "optimizer": nets.optimizer_state(self._optimizer),
             "rows": {} if self._lazy is None else self._lazy.state(),
-            "random": {"torch": torch.get_rng_state().numpy()},
+            "random": self._team.random(),
         }
         arrays = joined(parts)
         self._checkpoints.write(epoch + 1, arrays, {"best": facts, "bad": self._bad})
@@ -197,4 +197,4 @@ class Training:
             self._lazy.take(reached.part("rows"))
         self._best.take(reached.part("best"), reached.facts["best"])
         self._bad = reached.facts["bad"]
-        torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))
+        self._team.take_random(reached.part("random"))

@@ -151,14 +151,14 @@ class ObjectDetection(Algorithm):
         return self
 
     def train(self, channels: Mapping[str, Channel], run: Run) -> None:
-        from sagesmith.algorithms.nets import Team, every_device
+        from sagesmith.algorithms.nets import Team
         from sagesmith.algorithms.object_detection.samples import loader_of, opened
         from sagesmith.algorithms.object_detection.training import Training
 
         settings = self.settings
         pictures = {name: opened(channels, name) for name in ("train", "validation") if name in channels}
         self._describe(pictures, run)
-        team = Team(run, settings["seed"], every_device(run))
+        team = Team(run, settings["seed"])
         try:
             network = team.copied(self._begun(run))
             run.log("%d weights, on %s", sum(weight.numel() for weight in network.parameters()), team.device)

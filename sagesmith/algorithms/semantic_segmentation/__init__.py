@@ -170,14 +170,14 @@ class SemanticSegmentation(FirstParty):
         self._learn(train, held, run)
 
     def _learn(self, train: Scenes, held: Scenes | None, run: Run) -> None:
-        from sagesmith.algorithms.nets import Team, every_device
+        from sagesmith.algorithms.nets import Team
         from sagesmith.algorithms.semantic_segmentation.network import Segmenter, laid_out
         from sagesmith.algorithms.semantic_segmentation.training import Training
 
         settings = self._resolved(train, run)
         if held is None and settings["early_stopping"]:
             raise HyperparameterError("early_stopping needs validation data: it watches their mIOU")
-        team = Team(run, seed=settings["seed"], devices=every_device(run))
+        team = Team(run, seed=settings["seed"])
         network = Segmenter.of(settings["backbone"], settings["algorithm"], settings["num_classes"])
         self._start(network, run)
         network = laid_out(team.copied(network))

@@ -176,7 +176,7 @@ class Training:
             "network": nets.weights_of(self._network),
             "best": best,
             "optimizer": nets.optimizer_state(self._optimizer),
-            "random": {"torch": torch.get_rng_state().numpy()},
+            "random": self._team.random(),
         }
         arrays = joined(parts)
         reached = {"best": facts, "patience": self._patience.state(), "iteration": self._iteration, "ended": ended}
@@ -197,7 +197,7 @@ class Training:
         self._best.take(reached.part("best"), reached.facts["best"])
         self._patience.best, self._patience.bad = (reached.facts["patience"][name] for name in ("best", "bad"))
         self._iteration = reached.facts["iteration"]
-        torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))
+        self._team.take_random(reached.part("random"))
 
 
 class _Speed:

@@ -181,7 +181,7 @@ class Training:
             "network": nets.weights_of(self._network),
             "best": best,
             "optimizer": nets.optimizer_state(self._optimizer),
-            "random": {"torch": torch.get_rng_state().numpy()},
+            "random": self._team.random(),
         }
         schedule = {"reductions": self._schedule.reductions, "bad": self._schedule.bad}
         facts = {"place": asdict(self._place), "best": judged, "schedule": schedule}
@@ -192,7 +192,7 @@ class Training:
         nets.take_weights(self._network, reached.part("network"))
         nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
         self._best.take(reached.part("best"), reached.facts["best"])
-        torch.set_rng_state(torch.from_numpy(reached.arrays["random/torch"].copy()))
+        self._team.take_random(reached.part("random"))
         self._place = Place(**reached.facts["place"])
         schedule = reached.facts["schedule"]
         self._schedule.reductions, self._schedule.bad = schedule["reductions"], schedule["bad"]
