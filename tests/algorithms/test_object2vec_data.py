@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagesmith.algorithms import Object2Vec
-from sagesmith.algorithms.object2vec.batches import Negatives, order_of
+from sagesmith.algorithms.object2vec.batches import Negatives, Part, order_of
 from sagesmith.algorithms.object2vec.pairs import Pairs, Tokens, of_python
 from sagesmith.algorithms.object2vec.reading import read_source
 from sagesmith.formats.errors import DataError
@@ -117,6 +117,29 @@ def test_negatives_pair_with_others_and_only_positives_get_them(size: int) -> No
     assert not labels[size:].any()
     assert len(set(zip(first[size:], second[size:], strict=True))) == len(first) - size
     assert label[first[size:]].all()
+
+
+def test_devices_take_whole_positives_with_their_negatives() -> None:
+    index, label = np.arange(7) + 20, np.array([1, 0, 1, 1, 0, 0, 1])
+    batch = Negatives(8, 50, np.random.default_rng(0)).batch(index, label)
+    assert (len(batch), len(batch.in1)) == (7 + 4 * 8, 9)
+    shares = [batch.share(rows) for rows in np.array_split(np.arange(7), 3)]
+    assert [share.in0.tolist() for share in shares] == [[20, 21, 22], [23, 24], [25, 26]]
+    assert [len(share) for share in shares] == [3 + 16, 2 + 8, 2 + 8]
+
+    def triples(part: Part) -> list[tuple[int, int, float]]:
+        assert part.first is not None
+        assert part.second is not None
+        return list(zip(part.in0[part.first], part.in1[part.second], part.label, strict=True))
+
+    assert sorted(triple for share in shares for triple in triples(share)) == sorted(triples(batch))
+    assert all(len(set(share.in1[share.second])) == len(share.in1) for share in shares)
+
+
+def test_a_batch_without_positives_needs_no_others() -> None:
+    index = np.arange(3) + 20
+    batch = Negatives(8, 50, np.random.default_rng(0)).batch(index, np.zeros(3))
+    assert (batch.in1.tolist(), len(batch)) == (index.tolist(), 3)
 
 
 def test_two_pairs_are_enough_for_negatives() -> None:
