@@ -125,7 +125,8 @@ class Replicas:
         def one(number: int) -> int:
             on_gpu = self._devices[number].type == "cuda"
             with torch.cuda.device(self._devices[number]) if on_gpu else contextlib.nullcontext():
-                self.networks[number].zero_grad(set_to_none=True)
+                if number:
+                    self.networks[number].zero_grad(set_to_none=True)
                 with precision():
                     loss, rows = loss_of(self.networks[number], parts[number])
                 precision.scaled(loss).backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 Two encoders make a vector of each side's list of token ids; comparators, dense layers and a class or a number for the
 pair follow. SageMaker's names, ranges, log lines and answers are followed to the letter; it publishes no paper. The
 encoders are those of Conneau et al., Supervised Learning of Universal Sentence Representations (2017). Left out:
-several hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+several hosts, which SageMaker's image does not have either; all GPUs of a host are used.
 """
 
 from __future__ import annotations

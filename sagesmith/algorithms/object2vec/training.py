@@ -28,21 +28,25 @@ class Judged:
 
     def __init__(self) -> None:
         self.pairs = 0
-        self._sums: dict[torch.device, Tensor] = {}
+        self._sums: dict[torch.device, Tensor] = {}  # of losses and of right answers
 
-    def take(self, sums: Tensor, pairs: int) -> None:
-        """Adds what `sums_of` gave of so many pairs."""
-        before = self._sums.get(sums.device)
-        self._sums[sums.device] = sums if before is None else before + sums
-        self.pairs += pairs
+    @torch.no_grad()
+    def take(self, answers: Tensor, label: Tensor, loss: Tensor) -> None:
+        """Adds pairs of which `loss` is the mean loss."""
+        sums = self._sums.get(loss.device)
+        if sums is None:
+            sums = self._sums[loss.device] = torch.zeros(2, dtype=torch.float64, device=loss.device)
+        sums[0].add_(loss, alpha=len(label))
+        if not label.is_floating_point():
+            sums[1].add_((answers.argmax(dim=1) == label).sum())
+        self.pairs += len(label)
 
     def measured(self, classifies: bool) -> dict[str, float]:
         """The metrics by their names, the loss last."""
         loss, right = np.sum([sums.cpu().numpy() for sums in self._sums.values()], axis=0).tolist()
-        pairs = max(1, self.pairs)
         if not classifies:
-            return {"mean_squared_error": loss / pairs}
-        return {"accuracy": right / pairs, "cross_entropy": loss / pairs}
+            return {"mean_squared_error": loss / self.pairs}
+        return {"accuracy": right / self.pairs, "cross_entropy": loss / self.pairs}
 
 
 class Training:
@@ -110,7 +114,7 @@ class Training:
             if self._lazy is not None:
                 self._lazy.step([len(lesson.part) for lesson in lessons])
             for lesson in lessons:
-                judged.take(lesson.sums, len(lesson.part))
+                judged.take(*lesson.learnt)
             learnt += len(index)
             if self._team.stopping:
                 break
@@ -152,7 +156,7 @@ class Training:
                 assert part.label is not None
                 answers = self._network(*part.sides)
                 label = labels_on(answers.device, part.label, self._classifies)
-                judged.take(sums_of(answers, label, mean_loss(answers, label)), len(label))
+                judged.take(answers, label, mean_loss(answers, label))
         return judged.measured(self._classifies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
@@ -197,19 +201,20 @@ class Lesson:
         data: of which the part holds numbers.
 
     Attributes:
-        sums: what `sums_of` gave, once `loss` was called.
+        learnt: answers, labels and mean loss, once `loss` was called.
     """
+
+    learnt: tuple[Tensor, Tensor, Tensor]
 
     def __init__(self, part: Part, data: Pairs, classifies: bool) -> None:
         self.part, self._data, self._classifies = part, data, classifies
-        self.sums = torch.zeros(2)
 
     def loss(self, network: Network) -> tuple[Tensor, int]:
         """The mean loss of a network, or of its copy on another device, over the part's pairs, and their number."""
         answers = self._answers(network)
         label = labels_on(answers.device, self.part.label, self._classifies)
         loss = mean_loss(answers, label)
-        self.sums = sums_of(answers.detach(), label, loss.detach())
+        self.learnt = answers.detach(), label, loss.detach()
         return loss, len(self.part)
 
     def _answers(self, network: Network) -> Tensor:
@@ -231,9 +236,3 @@ def mean_loss(answers: Tensor, label: Tensor) -> Tensor:
     if not label.is_floating_point():
         return functional.cross_entropy(answers, label)
     return functional.mse_loss(answers[:, 0], label)
-
-
-def sums_of(answers: Tensor, label: Tensor, loss: Tensor) -> Tensor:
-    """The loss, a mean, summed over the pairs, and the right answers (0 of a regression): (2,) float64."""
-    right = label.new_zeros(()) if label.is_floating_point() else (answers.argmax(dim=1) == label).sum()
-    return torch.stack([loss.double() * len(label), right.double()])
