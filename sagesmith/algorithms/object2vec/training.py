@@ -16,10 +16,9 @@ from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.object2vec.batches import Negatives, Part, order_of
 from sagesmith.algorithms.object2vec.configuration import is_lazy
 from sagesmith.algorithms.object2vec.network import Network
-from sagesmith.algorithms.object2vec.pairs import Pairs
+from sagesmith.algorithms.object2vec.pairs import TOGETHER, Pairs
 from sagesmith.algorithms.object2vec.rows import LazyRows
 
-JUDGED_TOGETHER = 1024  # pairs
 KINDS = {"accuracy": "score", "cross_entropy": "loss", "mean_squared_error": "loss"}
 
 
@@ -152,7 +151,7 @@ class Training:
         judged = Judged()
         self._network.eval()
         with torch.inference_mode():
-            for part in pairs.parts(max(JUDGED_TOGETHER, self._settings["mini_batch_size"])):
+            for part in pairs.parts(max(TOGETHER, self._settings["mini_batch_size"])):
                 assert part.label is not None
                 answers = self._network(*part.sides)
                 label = labels_on(answers.device, part.label, self._classifies)
