@@ -274,15 +274,22 @@ class Object2Vec(FirstParty):
         pairs = read_channel(channel)
         check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
         assert pairs.label is not None
-        if self.settings["output_layer"] == "softmax":
-            classes = self.settings["num_classes"]
-            wrong = (pairs.label < 0) | (pairs.label >= classes) | (pairs.label % 1 != 0)
-            if wrong.any():
-                raise DataError(
-                    f"channel {channel.name!r}: label {pairs.label[wrong][0]:g} is not one of the classes 0 to "
-                    f"{classes - 1} (num_classes={classes}; output_layer mean_squared_error takes any number)"
-                )
+        wrong, allowed = self._wrong(pairs.label)
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise DataError(f"channel {channel.name!r}, pair {at + 1}: label {pairs.label[at]:g} is not {allowed}")
         return pairs.cut((first.max_seq_len, second.max_seq_len))
+
+    def _wrong(self, label: np.ndarray) -> tuple[np.ndarray, str]:
+        """Which labels cannot be learnt, and what is allowed."""
+        if self.settings["output_layer"] != "softmax":
+            largest = np.finfo(np.float32).max
+            return abs(label) > largest, f"a float32 number of at most {largest:g}"
+        classes = self.settings["num_classes"]
+        return (label < 0) | (label >= classes) | (label % 1 != 0), (
+            f"one of the classes 0 to {classes - 1} (num_classes={classes}; output_layer mean_squared_error takes "
+            "any number)"
+        )
 
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
