@@ -170,6 +170,31 @@ def test_statistics_of_several_devices_are_averaged() -> None:
         np.testing.assert_allclose(network.running_var, [5.0, 0.0])
 
 
+def test_statistics_of_a_device_that_had_nothing_to_learn_do_not_count() -> None:
+    network, device = nn.BatchNorm1d(2, momentum=1.0), torch.device("cpu")
+    team = nets.Team(RecordingRun(), devices=[device, device])
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.0), team)
+    for _ in range(2):
+        stepper.learn(lambda copy, rows: (copy(rows).sum(), len(rows)), [torch.tensor([[1.0, 0.0], [3.0, 0.0]])])
+        stepper.share_statistics()
+        np.testing.assert_allclose(network.running_mean, [2.0, 0.0])
+
+
+def test_copies_follow_the_networks_mode() -> None:
+    network, device, seen = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5)).eval(), torch.device("cpu"), []
+    team = nets.Team(RecordingRun(), devices=[device, device])
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), team)
+
+    def loss_of(copy: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        seen.append([module.training for module in copy.modules()])
+        return copy(rows).sum(), len(rows)
+
+    for training in (True, False):
+        network.train(training)[0].eval()
+        stepper.learn(loss_of, [torch.ones(2, 1)] * 2)
+    assert seen == [[True, False, True]] * 2 + [[False, False, False]] * 2
+
+
 def test_nag_looks_ahead() -> None:
     """MXNet's rule: state = momentum x state + gradient; weight -= rate x (momentum x state + gradient)."""
     network = nn.Linear(1, 1, bias=False)
