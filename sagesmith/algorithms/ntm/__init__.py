@@ -11,8 +11,7 @@ Topic Modeling, EMNLP 2018 (its measures, and SageMaker's).
     answers, without torch              encoding.py
 
 SageMaker is followed to the letter in hyperparameters, channels, content types, log lines and answers; its network is
-closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MXNet's file format, several GPUs of one
-host.
+closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MXNet's file format.
 """
 
 from __future__ import annotations
