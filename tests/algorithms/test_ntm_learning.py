@@ -185,6 +185,20 @@ def test_reported_losses_are_means_over_documents_of_the_best_model() -> None:
     assert 0 < min(scores) - (recons * shares).sum(axis=1).mean() < 1, "the rest is the KL"
 
 
+def test_the_log_ends_in_the_order_of_the_services() -> None:
+    """Against the published log of ntm_20newsgroups_topic_model."""
+    _, run = fitted(validation=COUNTS[:99], epochs=2)
+    ending = "\n".join(run.lines).rpartition("Timing: ")[2].splitlines()[1:]
+    expected = (
+        r"#quality_metric: host=algo-1, epoch=2, validation total_loss <loss>=\S+", r"Loss of server-side model: \S+",
+        r"Best model based on early stopping at epoch 2. Best loss: \S+",
+        r"Topics from epoch:final \(num_topics:5\) \[, tu 0.25\]:", *[r"\d+( \d+){19}"] * TOPICS,
+        "Test data is not provided.",
+    )  # fmt: skip
+    for line, form in zip(ending, expected, strict=True):
+        assert re.fullmatch(form, line)
+
+
 def test_patience_counts_bad_epochs_in_a_row() -> None:
     run, patience = RecordingRun(), Patience(3, 0.01)
     for loss in (10.0, 9.95, 9.0, 8.95, 8.92, 8.5):

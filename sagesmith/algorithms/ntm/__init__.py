@@ -16,7 +16,6 @@ closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MX
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -31,15 +30,11 @@ from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
-    from sagesmith.algorithms.ntm.training import Training
     from sagesmith.formats.batch import Batch
     from sagesmith.formats.channel import Channel
 
 OPTIMIZERS = ("sgd", "adam", "adagrad", "adadelta", "rmsprop")
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
-PRIVATE = ("_data_format", "_num_gpus", "_num_kv_servers", "_kvstore")  # of SageMaker's configuration
-
-logger = logging.getLogger("sagesmith.algorithms")
 
 
 def _sizes(value: Any) -> str | None:
@@ -120,14 +115,6 @@ class NTM(FirstParty):
             raise HyperparameterError("Hyperparameter mini_batch_size: 1 is not in [2, 10000], as batch_norm is true")
 
     @classmethod
-    def from_strings(cls, values: Mapping[str, str]) -> Self:
-        """As `Algorithm.from_strings`; the private keys of SageMaker's own configuration have no effect."""
-        for name in PRIVATE:
-            if name in values:
-                logger.info("Hyperparameter %s is taken for compatibility and has no effect", name)
-        return super().from_strings({name: value for name, value in values.items() if name not in PRIVATE})
-
-    @classmethod
     def warm_up(cls) -> None:
         threading.Thread(target=_load, name="loading scipy", daemon=True).start()
 
@@ -163,14 +150,17 @@ class NTM(FirstParty):
         try:
             training = Training(settings, given["train"], given.get("validation"), team)
             epochs = training.epochs()
-            self._finish(training, epochs, given.get("test"), run)
+            self._keep(folded(training.network), words)
+            if run.is_master:
+                self._describe(channels.get("auxiliary"), run)
+            if run.model is not None:
+                run.log("Serializing model to %s/model_algo-1", run.model)
+            if "test" in given:
+                run.quality("test total_loss", training.score(given["test"]).total, "loss", epochs)
+            else:
+                run.log("Test data is not provided.")
         finally:
             team.close()
-        self._keep(folded(training.network), words)
-        if run.is_master:
-            self._describe(channels.get("auxiliary"), run)
-        if run.model is not None:
-            run.log("Serializing model to %s/model_algo-1", run.model)
 
     def _read(self, channels: Mapping[str, Channel], run: Run) -> dict[str, Any]:
         """The documents of each channel, CSR without empty rows."""
@@ -196,15 +186,6 @@ class NTM(FirstParty):
             return vocabulary.read(auxiliary, width)
         words = getattr(self, "_given_words", None)
         return None if words is None else vocabulary.checked(words, width, "vocabulary")
-
-    def _finish(self, training: Training, epochs: int, test: Any, run: Run) -> None:
-        """The best model's losses."""
-        if training.validation is not None and training.best_loss is not None:
-            run.quality("validation total_loss", training.best_loss, "loss", epochs)
-        if test is None:
-            run.log("Test data is not provided.")
-            return
-        run.quality("test total_loss", training.score(test).total, "loss", epochs)
 
     def _describe(self, auxiliary: Channel | None, run: Run) -> None:
         from sagesmith.algorithms.ntm import topics, vocabulary

@@ -98,11 +98,6 @@ class Training:
         self._checkpoints = Checkpoints(self.run, "ntm", {**settings, "network": NETWORK}, NOT_COMPARED)
         self._seen = self._all_batches = 0
 
-    @property
-    def best_loss(self) -> float | None:
-        """Of the epoch whose weights are kept; None: there was none."""
-        return self._best.value
-
     # -- epochs ------------------------------------------------------------------------------------------------
     def epochs(self) -> int:
         """Trains until the epochs are over, patience is, or the job shall stop; returns how many epochs were done."""
@@ -114,6 +109,8 @@ class Training:
                 break
         self._best.restore(self.network)
         if self._best.value is not None:
+            if self.validation is not None:
+                self.run.quality("validation total_loss", self._best.value, "loss", epoch)
             self.run.log("Loss of server-side model: %s", self._best.value)
             self.run.log(
                 "Best model based on early stopping at epoch %s. Best loss: %s", self._best.number, self._best.value
