@@ -199,9 +199,8 @@ class NTM(FirstParty):
                     "%d out of %d in vocabulary do not have embeddings! Default vector used for unknown embedding!",
                     missing, len(self.vocabulary_),
                 )  # fmt: skip
-        for line in topics.described(self._model["topics"], self.vocabulary_, vectors).lines(
-            self.vocabulary_ is not None
-        ):
+        described = topics.described(self._relevance(), self.vocabulary_, vectors)
+        for line in described.lines(self.vocabulary_ is not None):
             run.log("%s", line)
 
     def _keep(self, model: Mapping[str, np.ndarray], words: list[str] | None) -> None:
@@ -227,18 +226,23 @@ class NTM(FirstParty):
         return np.asarray(self.predict(X))
 
     def topics(self, count: int = 20) -> list[list[str]]:
-        """The `count` words of each topic that it raises most, most first; ids where no vocabulary was given."""
+        """The `count` words that are most relevant to each topic, most first; ids where no vocabulary was given."""
         from sagesmith.algorithms.ntm.topics import described
 
         self._check_fitted()
-        return described(self.topic_logits_, self.vocabulary_, None, count).words
+        return described(self._relevance(), self.vocabulary_, None, count).words
 
     def topic_uniqueness(self, count: int = 20) -> np.ndarray:
         """TU of each topic by its `count` first words, (num_topics,): 1 where no other topic lists them."""
         from sagesmith.algorithms.ntm.topics import top, uniqueness
 
         self._check_fitted()
-        return uniqueness(top(self.topic_logits_, count))
+        return uniqueness(top(self._relevance(), count))
+
+    def _relevance(self) -> np.ndarray:
+        from sagesmith.algorithms.ntm.topics import relevance
+
+        return relevance(self.topic_logits_, self._model["background"])
 
     def topic_words(self) -> np.ndarray:
         """The words' probabilities in a document of one topic alone, (num_topics, V); rows sum to 1."""
