@@ -324,6 +324,12 @@ class Stepper:
         if isinstance(chosen, torch.optim.Adadelta):
             team.run.log("adadelta has no learning rate: learning_rate has no effect")
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The network and its copies, one for each of the team's devices, for weights that are not moved by `learn`:
+        it copies only those that require a gradient."""
+        return self._replicas.networks
+
     def step(self, loss: Tensor | None, rows: int) -> None:
         """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""
         self.optimizer.zero_grad(set_to_none=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,21 @@ def test_several_devices_take_the_steps_of_one(devices: int, parts: int) -> None
     alone, together = learnt(1, 1), learnt(devices, parts)
     for name, weights in alone.items():
         np.testing.assert_allclose(together[name], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_copies_what_it_moves_and_spreading_all() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    network[0].requires_grad_(False)
+    cpu = torch.device("cpu")
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), nets.Team(RecordingRun(), devices=[cpu, cpu]))
+    copy: Any = stepper.networks[1]
+    with torch.no_grad():
+        copy[0].weight.fill_(7.0)
+    stepper.learn(lambda one, rows: (one(rows).square().mean(), len(rows)), [torch.ones(2, 2), torch.ones(1, 2)])
+    assert torch.equal(copy[1].weight, network[1].weight)
+    assert (copy[0].weight == 7.0).all()
+    stepper.spread()
+    assert torch.equal(copy[0].weight, network[0].weight)
 
 
 def test_a_batch_is_shared_evenly_among_devices() -> None:

@@ -16,6 +16,11 @@ from sagesmith.testing.check_algorithm import CHECKS, RecordingRun, Sample
 from tests.algorithms.object2vec_pairs import SMALL, drawn, jsonlines
 
 PAIRS, LABELS = drawn(150)
+TWO_FILES = {
+    "enc1_network": "hcnn", "enc1_max_seq_len": 5, "enc1_vocab_size": 20, "enc1_token_embedding_dim": 16,
+    "enc0_pretrained_embedding_file": "v.txt", "enc1_pretrained_embedding_file": "v.txt", "enc0_vocab_file": "v.json",
+    "enc1_vocab_file": "v.json",
+}  # fmt: skip
 ON_ROWS = ("check_kinds_of_arrays", "check_responses", "check_bad_requests", "check_metric_regexes")
 
 
@@ -142,6 +147,30 @@ def test_the_log_of_a_classification() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"enc0_layers": 2}, "enc0_layers has no effect with enc0_network pooled_embedding"),
+        (
+            {"enc0_network": "bilstm", "enc0_cnn_filter_width": 5},
+            "enc0_cnn_filter_width has no effect with enc0_network",
+        ),
+        ({"enc0_freeze_pretrained_embedding": False}, "has no effect without enc0_pretrained_embedding_file"),
+        ({"enc0_vocab_file": "vocab.json"}, "enc0_vocab_file has no effect without enc0_pretrained_embedding_file"),
+        ({"mlp_layers": 0}, "mlp_dim has no effect with mlp_layers 0"),
+        ({"enc1_layers": 3}, "enc1_network is enc0: encoder 1 takes encoder 0's settings, enc1_layers ignored"),
+        ({"output_layer": "mean_squared_error", "num_classes": 3}, "num_classes has no effect with output_layer"),
+        ({"token_embedding_storage_type": "row_sparse", "bucket_width": 3}, "bucketing is switched off"),
+        ({"optimizer": "adadelta"}, "learning_rate has no effect"),
+    ],
+)
+def test_what_has_no_effect_is_said(settings: dict[str, Any], words: str) -> None:
+    run, plain = RecordingRun(), RecordingRun()
+    Object2Vec(**{**SMALL, "epochs": 1, **settings}).fit(PAIRS[:40], LABELS[:40], run=run)
+    Object2Vec(**{**SMALL, "epochs": 1}).fit(PAIRS[:40], LABELS[:40], run=plain)
+    assert (any(words in line for line in run.lines), any(words in line for line in plain.lines)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
         ({"comparator_list": "hadamard, dot"}, "comma-separated list of different ones of hadamard, concat, abs_diff"),
         ({"comparator_list": "concat, concat"}, "different ones"),
         ({"enc1_network": "hcnn"}, "Missing required hyperparameter: enc1_max_seq_len"),
@@ -153,6 +182,10 @@ def test_the_log_of_a_classification() -> None:
         (
             {"tied_token_embedding_weight": True, "enc1_network": "hcnn", "enc1_max_seq_len": 5, "enc1_vocab_size": 9},
             "enc0_vocab_size is 20 and enc1_vocab_size 9",
+        ),
+        (
+            TWO_FILES | {"tied_token_embedding_weight": True, "enc1_freeze_pretrained_embedding": False},
+            "enc0_freeze_pretrained_embedding is True and enc1_freeze_pretrained_embedding False",
         ),
         ({"enc0_layers": 5}, "enc0_layers: 5"),
         ({"enc_dim": 3}, "enc_dim: 3"),

@@ -3,7 +3,7 @@
 Two encoders make a vector of each side's list of token ids; comparators, dense layers and a class or a number for the
 pair follow. SageMaker's names, ranges, log lines and answers are followed to the letter; it publishes no paper. The
 encoders are those of Conneau et al., Supervised Learning of Universal Sentence Representations (2017). Left out:
-several hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+several hosts, which SageMaker's image does not have either; all GPUs of a host are used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -32,7 +33,6 @@ JSONLINES = "application/jsonlines"
 NETWORKS = ("hcnn", "bilstm", "pooled_embedding")
 MODES = ("embedding", "classification")
 MODE = "INFERENCE_PREFERRED_MODE"
-ASKED_TOGETHER = 1024  # pairs
 
 
 def _quality(channel: str, name: str, kind: str) -> str:
@@ -287,9 +287,10 @@ class Object2Vec(FirstParty):
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
 
-        from sagesmith.algorithms.object2vec.pretrained import read
+        from sagesmith.algorithms.object2vec.pretrained import read as read_file
 
         encoders = configuration.encoders_of(self.settings)
+        read = cache(read_file)  # encoder 1 may have the settings, and so the file, of encoder 0
         for side, encoder in enumerate(encoders[: len(network.tables)]):
             if not encoder.pretrained:
                 continue
@@ -321,7 +322,7 @@ class Object2Vec(FirstParty):
         check_vocabulary(batch, (first.vocab_size, second.vocab_size))
         pairs: Pairs = batch.cut(options.get("longest") or (first.max_seq_len, second.max_seq_len))
         with torch.inference_mode():
-            found = [self._answers(part).cpu().numpy() for part in pairs.parts(ASKED_TOGETHER)]
+            found = [self._answers(part).cpu().numpy() for part in pairs.parts()]
         whole = pairs.in0 is not None and pairs.in1 is not None
         return {"scores" if whole else "embeddings": np.concatenate(found)}
 
