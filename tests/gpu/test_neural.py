@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagesmith.algorithms import NTM, DeepAR, Object2Vec, Seq2Seq
+from sagesmith.algorithms import NTM, DeepAR, Object2Vec, Seq2Seq, nets
 from sagesmith.algorithms.base import Algorithm
 from sagesmith.testing.check_algorithm import RecordingRun
 from tests.algorithms import deepar_series, ntm_documents, object2vec_pairs, seq2seq_sentences
@@ -137,6 +137,20 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
     rough = 0.05 if name == "deepar" else 2e-3  # forecasts are means of other random paths
     for answers in (case.answers(model), case.answers(loaded)):
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
+
+
+@pytest.mark.parametrize("name", ["deepar"])
+def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
+    monkeypatch.setattr(nets, "every_device", lambda run: devices)
+    before = []
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+        before.append(torch.cuda.max_memory_allocated(device))
+    model, _ = trained(CASES[name], gpus=2)
+    for device, memory in zip(devices, before, strict=True):
+        assert torch.cuda.max_memory_allocated(device) > memory, f"nothing was on {device}"
+    assert CASES[name].quality(model) >= CASES[name].enough
 
 
 @pytest.mark.parametrize("name", ["deepar", "ntm", "object2vec", "seq2seq rnn"])
