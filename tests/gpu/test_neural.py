@@ -139,7 +139,7 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
 
 
-@pytest.mark.parametrize("name", ["ntm", "seq2seq rnn", "seq2seq cnn"])
+@pytest.mark.parametrize("name", CASES)
 def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
     monkeypatch.setattr(nets, "every_device", lambda run: devices)
