@@ -249,7 +249,7 @@ def test_recordio_in_and_out(model: Seq2Seq) -> None:
         ),
         (b'{"source": "a"}\n{"source"', "application/jsonlines", 400, "line 2: not JSON"),
         (b'{"source": "a"}\n{"data": "a"}', "application/jsonlines", 400, "line 2: not of the form"),
-        (b'{"source": "a"}\n{"source": "a", "configuration": 1}', "application/jsonlines", 400, "line 2: configuration"),
+        (b'{"source": "a"}\n{"source": "", "configuration": 1}', "application/jsonlines", 400, "line 2: configuration"),
         (b'{"source": "\xff"}', "application/jsonlines", 400, "line 1: not UTF-8"),
         (b"\n", "application/jsonlines", 400, "holds no sentences"),
         (b"nonsense", RECORDIO, 400, "record 1: begins with"),
