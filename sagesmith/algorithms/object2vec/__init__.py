@@ -266,23 +266,25 @@ class Object2Vec(FirstParty):
             run.log("%s", line)
 
     def _read(self, channel: Channel) -> Pairs:
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
         from sagesmith.algorithms.object2vec.reading import read_channel
-        from sagesmith.formats.errors import DataError
 
         first, second = configuration.encoders_of(self.settings)
-        pairs = read_channel(channel)
-        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
-        assert pairs.label is not None
+        return read_channel(channel, self._check_pairs).cut((first.max_seq_len, second.max_seq_len))
+
+    def _check_pairs(self, pairs: Pairs) -> None:
+        """Raises DataError for labelled pairs that are not of this model's vocabularies and classes."""
+        from sagesmith.algorithms.object2vec.pairs import check_labels
+
+        self.check_tokens(pairs)
         if self.settings["output_layer"] == "softmax":
-            classes = self.settings["num_classes"]
-            wrong = (pairs.label < 0) | (pairs.label >= classes) | (pairs.label % 1 != 0)
-            if wrong.any():
-                raise DataError(
-                    f"channel {channel.name!r}: label {pairs.label[wrong][0]:g} is not one of the classes 0 to "
-                    f"{classes - 1} (num_classes={classes}; output_layer mean_squared_error takes any number)"
-                )
-        return pairs.cut((first.max_seq_len, second.max_seq_len))
+            check_labels(pairs, self.settings["num_classes"])
+
+    def check_tokens(self, pairs: Pairs) -> None:
+        """Raises DataError for a token id that is not in the vocabulary of its encoder."""
+        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+
+        first, second = configuration.encoders_of(self.settings)
+        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
 
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
@@ -316,10 +318,10 @@ class Object2Vec(FirstParty):
         """
         import torch
 
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+        from sagesmith.algorithms.object2vec.pairs import check_rows
 
         first, second = configuration.encoders_of(self.settings)
-        check_vocabulary(batch, (first.vocab_size, second.vocab_size))
+        check_rows(batch, self.check_tokens, lambda row: f"row {row}")
         pairs: Pairs = batch.cut(options.get("longest") or (first.max_seq_len, second.max_seq_len))
         with torch.inference_mode():
             found = [self._answers(part).cpu().numpy() for part in pairs.parts()]
