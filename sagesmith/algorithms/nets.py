@@ -330,13 +330,6 @@ class Stepper:
         it copies only those that require a gradient."""
         return self._replicas.networks
 
-    def step(self, loss: Tensor | None, rows: int) -> None:
-        """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if loss is not None:
-            loss.backward()  # type: ignore[no-untyped-call]
-        self._move(rows)
-
     def learn(self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any]) -> None:
         """Moves the weights down the gradient of the mean loss of a batch, given in parts.
 
