@@ -100,7 +100,7 @@ def _order(weight: Tensor) -> list[int]:
 
 
 class Replicas:
-    """A network and its copies on further devices.
+    """A network and its copies on further devices. They follow its mode, training or not.
 
     Args:
         network: on the first of the devices.
@@ -113,6 +113,7 @@ class Replicas:
         self.networks = [network, *(copy.deepcopy(network).to(device) for device in devices[1:])]
         self._devices = devices
         self._pool = ThreadPoolExecutor(len(devices), "replica") if len(devices) > 1 else None
+        self._learning = 0  # copies that have had a part since `average`
 
     def backward(
         self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any], precision: Precision
@@ -132,11 +133,15 @@ class Replicas:
                 precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
                 return rows
 
+        self._learning = max(self._learning, len(parts))
         if len(parts) == 1:
             return one(0)
         if not parts:
             return 0
         assert self._pool is not None, "more parts than devices"
+        for first, *copies in zip(*(network.modules() for network in self.networks), strict=True):
+            for module in copies:
+                module.training = first.training
         rows = list(self._pool.map(one, range(len(parts))))
         self._gather(rows)
         return sum(rows)
@@ -162,8 +167,11 @@ class Replicas:
                     own_buffer.copy_(first_buffer)
 
     @torch.no_grad()
-    def average(self) -> None:
-        """The network's BatchNorm statistics become the mean over all copies."""
-        for buffers in zip(*(network.buffers() for network in self.networks), strict=True):
-            if len(buffers) > 1 and buffers[0].is_floating_point():
+    def average(self) -> int:
+        """The network's BatchNorm statistics become the mean over the copies that have learnt since the last call;
+        how many these were."""
+        count, self._learning = self._learning, 0
+        for buffers in zip(*(network.buffers() for network in self.networks[:count]), strict=True):
+            if count > 1 and buffers[0].is_floating_point():
                 buffers[0].copy_(torch.stack([buffer.to(buffers[0].device) for buffer in buffers]).mean(0))
+        return count

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from sagesmith.algorithms import Object2Vec
 from sagesmith.algorithms.object2vec.batches import Negatives, Part, order_of
-from sagesmith.algorithms.object2vec.pairs import TOKENS_TOGETHER, Pairs, Tokens, of_python
+from sagesmith.algorithms.object2vec.pairs import (
+    TOKENS_TOGETHER,
+    Pairs,
+    Tokens,
+    check_rows,
+    check_vocabulary,
+    of_python,
+)
 from sagesmith.algorithms.object2vec.reading import read_source
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.source import Source
@@ -52,6 +59,7 @@ def test_lines_are_read_as_json_reads_them(rows: list[Any], blank: bool, final: 
         ('{"label": "1", "in0": [6], "in1": [1]}', 'the label "1" is not a finite number'),
         ('{"label": NaN, "in0": [6], "in1": [1]}', "the label NaN is not a finite number"),
         ('{"label": true, "in0": [6], "in1": [1]}', "the label true"),
+        (f'{{"label": 1{"0" * 400}, "in0": [6], "in1": [1]}}', "the label 1000*0 is not a finite number"),
         ('{"label": 1, "in0": 6, "in1": [1]}', r"in0 is 6, not a list of token ids; a single token is written \[10\]"),
         ('{"label": 1, "in0": [6, null], "in1": [1]}', "in0 holds 'None'"),
         ('{"label": 1, "in0": null, "in1": [1]}', "in0 is null"),
@@ -72,6 +80,22 @@ def test_broken_utf8_is_named() -> None:
     body = FINE.encode() * 6 + b'{"label": 1, "in0": [6], "in1": [1], "note": "\xff"}\n'
     with pytest.raises(DataError, match="line 7: not UTF-8"):
         list(read_source(Source.of_body(body, "a.jsonl")))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(1, 9))
+def test_the_first_row_that_does_not_fit_is_named(ids: list[int], size: int) -> None:
+    def check() -> None:
+        check_rows(
+            Pairs(Tokens.of([[k] for k in ids]), None), lambda p: check_vocabulary(p, (size, 1)), "row {}".format
+        )
+
+    bad = [row for row, token in enumerate(ids) if token >= size]
+    if not bad:
+        check()
+        return
+    with pytest.raises(DataError, match=rf'Vocab id "{ids[bad[0]]}" is not .*=\d \(row {bad[0]}\)$'):
+        check()
 
 
 @settings(max_examples=40, deadline=None)

@@ -139,6 +139,34 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
+    monkeypatch.setattr(nets, "every_device", lambda run: devices)
+    before = []
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+        before.append(torch.cuda.max_memory_allocated(device))
+    model, _ = trained(CASES[name], gpus=2)
+    for device, memory in zip(devices, before, strict=True):
+        assert torch.cuda.max_memory_allocated(device) > memory, f"nothing was on {device}"
+    assert CASES[name].quality(model) >= CASES[name].enough
+
+
+def test_seq2seq_takes_the_steps_of_one_gpu_on_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = seq2seq_sentences.SMALL | {"optimizer_type": "sgd", "learning_rate": 0.5, "max_num_batches": 30}
+    found = []
+    for count in (1, 3):
+        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
+        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        run = RecordingRun()
+        run.gpus = count
+        model = Seq2Seq(**settings).fit(*SENTENCES, validation=SENTENCES, run=run)
+        found.append(nets.weights_of(model.network_))
+    for name, expected in found[0].items():
+        np.testing.assert_allclose(found[1][name], expected, rtol=1e-2, atol=1e-3, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["deepar", "ntm", "object2vec", "seq2seq rnn"])
 def test_a_stopped_run_goes_on_on_the_gpu(name: str, tmp_path: Path) -> None:
     class Stopped(RecordingRun):

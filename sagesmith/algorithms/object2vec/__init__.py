@@ -266,30 +266,24 @@ class Object2Vec(FirstParty):
             run.log("%s", line)
 
     def _read(self, channel: Channel) -> Pairs:
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
         from sagesmith.algorithms.object2vec.reading import read_channel
-        from sagesmith.formats.errors import DataError
 
         first, second = configuration.encoders_of(self.settings)
-        pairs = read_channel(channel)
-        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
-        assert pairs.label is not None
-        wrong, allowed = self._wrong(pairs.label)
-        if wrong.any():
-            at = int(wrong.argmax())
-            raise DataError(f"channel {channel.name!r}, pair {at + 1}: label {pairs.label[at]:g} is not {allowed}")
-        return pairs.cut((first.max_seq_len, second.max_seq_len))
+        return read_channel(channel, self._check_pairs).cut((first.max_seq_len, second.max_seq_len))
 
-    def _wrong(self, label: np.ndarray) -> tuple[np.ndarray, str]:
-        """Which labels cannot be learnt, and what is allowed."""
-        if self.settings["output_layer"] != "softmax":
-            largest = np.finfo(np.float32).max
-            return abs(label) > largest, f"a float32 number of at most {largest:g}"
-        classes = self.settings["num_classes"]
-        return (label < 0) | (label >= classes) | (label % 1 != 0), (
-            f"one of the classes 0 to {classes - 1} (num_classes={classes}; output_layer mean_squared_error takes "
-            "any number)"
-        )
+    def _check_pairs(self, pairs: Pairs) -> None:
+        """Raises DataError for labelled pairs that are not of this model's vocabularies and labels."""
+        from sagesmith.algorithms.object2vec.pairs import check_labels
+
+        self.check_tokens(pairs)
+        check_labels(pairs, self.settings["num_classes"] if self.task == "classifier" else None)
+
+    def check_tokens(self, pairs: Pairs) -> None:
+        """Raises DataError for a token id that is not in the vocabulary of its encoder."""
+        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+
+        first, second = configuration.encoders_of(self.settings)
+        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
 
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
@@ -323,10 +317,10 @@ class Object2Vec(FirstParty):
         """
         import torch
 
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+        from sagesmith.algorithms.object2vec.pairs import check_rows
 
         first, second = configuration.encoders_of(self.settings)
-        check_vocabulary(batch, (first.vocab_size, second.vocab_size))
+        check_rows(batch, self.check_tokens, lambda row: f"row {row}")
         pairs: Pairs = batch.cut(options.get("longest") or (first.max_seq_len, second.max_seq_len))
         with torch.inference_mode():
             found = [self._answers(part).cpu().numpy() for part in pairs.parts()]

@@ -6,7 +6,7 @@ indexing, whatever the number of pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
@@ -210,3 +210,45 @@ def check_vocabulary(pairs: Pairs, sizes: tuple[int, int]) -> None:
         if tokens is not None and len(tokens.ids) and tokens.ids.max() >= size:
             bad = tokens.ids[np.argmax(tokens.ids >= size)]
             raise DataError(f'Inconsistent vocab for {side} found. Vocab id "{bad}" is not less than vocab_size={size}')
+
+
+def check_labels(pairs: Pairs, classes: int | None) -> None:
+    """Raises DataError for a label that is not one of the classes 0 to `classes` - 1; without classes, no float32."""
+    label = pairs.label
+    assert label is not None
+    if classes is None:
+        beyond = abs(label) > np.finfo(np.float32).max
+        if beyond.any():
+            raise DataError(f"label {label[beyond][0]:g} is beyond float32, which a network calculates in")
+        return
+    wrong = (label < 0) | (label >= classes) | (label % 1 != 0)
+    if wrong.any():
+        raise DataError(
+            f"label {label[wrong][0]:g} is not one of the classes 0 to {classes - 1}, as num_classes is {classes}; "
+            "output_layer mean_squared_error takes any number"
+        )
+
+
+def check_rows(pairs: Pairs, check: Callable[[Pairs], None], place: Callable[[int], str]) -> None:
+    """Raises what `check` raises, with the place of the first row that it refuses behind it, like `(a.jsonl, line 7)`.
+
+    Args:
+        check: looks at each row for itself.
+        place: where a row, counted from 0, stands.
+    """
+
+    def refusal(part: Pairs) -> str:
+        try:
+            check(part)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    reason, low, high = refusal(pairs), 0, len(pairs)
+    if not reason:
+        return
+    while high - low > 1:  # rows before `low` pass, one of those before `high` does not
+        middle = (low + high) // 2
+        earlier = refusal(pairs.rows(np.arange(low, middle)))
+        low, high, reason = (low, middle, earlier) if earlier else (middle, high, reason)
+    raise DataError(f"{reason} ({place(low)})")

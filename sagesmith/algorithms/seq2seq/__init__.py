@@ -3,7 +3,7 @@
 Encoder and decoder with attention, trained by teacher forcing, decoded by beam search, as in SageMaker's image, which
 is built on Sockeye 1 (Hieber et al., Sockeye: A Toolkit for Neural Machine Translation, 2017). Recurrent networks are
 those of Luong et al. (2015) with input feeding, convolutional ones those of Gehring et al. (2017). Left out: several
-hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+hosts, which SageMaker's image does not have either.
 """
 
 from __future__ import annotations
@@ -186,6 +186,11 @@ class Seq2Seq(FirstParty):
             raise HyperparameterError(
                 "optimized_metric is bleu, but bleu_sample_size is 0: set it to the number of validation sentences to "
                 "translate at each checkpoint, or to -1 for all"
+            )
+        if settings["weight_init_type"] == "xavier" and settings["weight_init_scale"] <= 0:
+            raise HyperparameterError(
+                f"weight_init_scale is {settings['weight_init_scale']:g}: xavier's magnitude must be positive "
+                "(only weight_init_type uniform takes 0 or less)"
             )
         mixed = settings["encoder_type"] == "cnn" and settings["decoder_type"] == "rnn"
         if (
