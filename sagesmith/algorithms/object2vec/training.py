@@ -27,14 +27,14 @@ class Judged:
 
     def __init__(self) -> None:
         self.pairs = 0
-        self._sums: dict[torch.device, Tensor] = {}  # of losses and of right answers
+        self._sums: dict[torch.device, tuple[Tensor, Tensor]] = {}  # of losses and of right answers
 
-    @torch.no_grad()
     def take(self, answers: Tensor, label: Tensor, loss: Tensor) -> None:
-        """Adds pairs of which `loss` is the mean loss."""
+        """Adds pairs of which `loss` is the mean loss. No argument has a gradient."""
         sums = self._sums.get(loss.device)
         if sums is None:
-            sums = self._sums[loss.device] = torch.zeros(2, dtype=torch.float64, device=loss.device)
+            zero = torch.zeros((), dtype=torch.float64, device=loss.device)
+            sums = self._sums[loss.device] = (zero, zero.clone())
         sums[0].add_(loss, alpha=len(label))
         if not label.is_floating_point():
             sums[1].add_((answers.argmax(dim=1) == label).sum())
@@ -42,7 +42,7 @@ class Judged:
 
     def measured(self, classifies: bool) -> dict[str, float]:
         """The metrics by their names, the loss last."""
-        loss, right = np.sum([sums.cpu().numpy() for sums in self._sums.values()], axis=0).tolist()
+        loss, right = np.sum([[float(one) for one in sums] for sums in self._sums.values()], axis=0).tolist()
         if not classifies:
             return {"mean_squared_error": loss / self.pairs}
         return {"accuracy": right / self.pairs, "cross_entropy": loss / self.pairs}
@@ -124,8 +124,9 @@ class Training:
         assert self._train.label is not None
         label = self._train.label[index]
         batch = Part(index, index, label) if negatives is None else negatives.batch(index, label)
-        shares = self._team.shared(np.arange(len(index)))
-        return [batch] if len(shares) == 1 else [batch.share(rows) for rows, _ in shares]
+        if len(self._team.devices) == 1:
+            return [batch]
+        return [batch.share(rows) for rows, _ in self._team.shared(np.arange(len(index)))]
 
     # -- judging -----------------------------------------------------------------------------------------------
     def _judge(self, epoch: int, learnt: Judged) -> None:
