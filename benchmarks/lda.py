@@ -1,6 +1,7 @@
 """LDA against tomotopy, scikit-learn and gensim on 20 Newsgroups: time, held-out perplexity, coherence.
 
-    python benchmarks/lda.py FOLDER [--peers-python /path/to/python] [--only NAME,NAME] [--seeds 3] [--topics 20]
+    python benchmarks/lda.py FOLDER [--peers-python /path/to/python] [--only NAME;NAME] [--seeds 3] [--topics 20]
+        [--terms 5000]
     python benchmarks/lda.py FOLDER --growth
 
 FOLDER holds 20news-bydate-train and 20news-bydate-test (not part of this repository). Contestants in turn, each
@@ -50,14 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--topics", type=int, default=20)
+    parser.add_argument("--terms", type=int, default=TERMS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")
     parser.add_argument("--peers-python", default=os.environ.get("SAGESMITH_PEERS_PYTHON", sys.executable))
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)  # contestant, topics, seed, file of the model
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # contestant, seed, file of the model
     given = parser.parse_args()
     if given.child:
-        trained(given.folder, given.child[0], int(given.child[1]), int(given.child[2]), Path(given.child[3]))
+        trained(given, given.child[0], int(given.child[1]), Path(given.child[2]))
         return
     print(
         f"Python {platform.python_version()}, numpy {np.__version__}, {len(os.sched_getaffinity(0))} threads, "
@@ -68,14 +70,14 @@ def main() -> None:
         return
     from benchmarks.topics import completion
 
-    train, test, _ = corpus(given.folder)
+    train, test, _ = corpus(given.folder, given.terms)
     print(f"{train.shape[0]} documents, {train.sum():.0f} words to train; {test.shape[0]} documents to test")
     halves = completion(test)
     chosen = [name for name in CONTESTANTS if not given.only or name in given.only.split(";")]
     for seed in range(given.seeds):
         for name in chosen:
             compare(given, name, seed, train, test, halves)
-    table(given.folder / "results", given.topics)
+    table(given.folder / "results", f"{given.terms}-{given.topics}")
 
 
 def corpus(folder: Path, width: int = TERMS) -> tuple[Any, Any, list[str]]:
@@ -105,7 +107,8 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
     results = given.folder / "results"
     results.mkdir(exist_ok=True)
     model = results / "model.npz"
-    command = [python, __file__, str(given.folder), "--child", name, str(given.topics), str(seed), str(model)]
+    command = [python, __file__, str(given.folder), "--terms", str(given.terms), "--topics", str(given.topics)]
+    command += ["--child", name, str(seed), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{name}: did not run: {done.stderr.strip().splitlines()[-1:]}")
@@ -123,7 +126,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
         "npmi, test": npmi(beta, test),
         "diversity": diversity(beta),
     }
-    (results / f"{name.replace(' ', '_')}-{given.topics}-{seed}.json").write_text(json.dumps(told))
+    (results / f"{name.replace(' ', '_')}-{given.terms}-{given.topics}-{seed}.json").write_text(json.dumps(told))
     print(
         f"{name}, seed {seed}: {told['seconds']:.2f} s ({told['processor']:.1f} s of processors, {told['memory']:.0f} "
         f"MB), perplexity {told['own']:.0f} own, {told['common']:.0f} common, NPMI {told['npmi']:.3f} "
@@ -133,7 +136,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
     )
 
 
-def table(results: Path, topics: int) -> None:
+def table(results: Path, case: str) -> None:
     """Medians over seeds of all that is kept."""
     print(
         "\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | NPMI, test | diversity |\n"
@@ -141,7 +144,7 @@ def table(results: Path, topics: int) -> None:
         + "|"
     )
     for name in CONTESTANTS:
-        runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{topics}-*.json")]
+        runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{case}-*.json")]
         if runs:
             middle = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "name"}
             print(
@@ -176,16 +179,14 @@ def child_growth(folder: Path, title: str, times: int, topics: int) -> None:
     print(f"{title}: {done.stdout.strip()}", flush=True)
 
 
-def trained(folder: Path, name: str, topics: int, seed: int, file: Path) -> None:
+def trained(given: Any, name: str, seed: int, file: Path) -> None:
     """The child process: trains, infers the seen halves, saves alpha, beta and mixtures, prints its times."""
-    from scipy import sparse
-
     from benchmarks.topics import completion
 
     kind, work = CONTESTANTS[name]
-    train, test = (sparse.load_npz(folder / "counts" / f"{part}.npz") for part in ("train", "test"))
+    train, test, _ = corpus(given.folder, given.terms)
     ready = {"sagesmith": ours, "tomotopy": tomotopy, "sklearn": sklearn, "gensim": gensim}[kind]
-    learn, answer = ready(train, topics, work, seed)
+    learn, answer = ready(train, given.topics, work, seed)
     wall, used = time.perf_counter(), time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     learn()

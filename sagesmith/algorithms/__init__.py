@@ -115,8 +115,12 @@ def _defined_in(module: ModuleType) -> list[type[Algorithm]]:
 
 
 def __getattr__(name: str) -> Any:
-    """A class by its own name, importing one file where the file is named like the class (KMeans: kmeans.py)."""
-    if name.startswith("_"):
+    """A class by its own name, importing one file where the file is named like the class (KMeans: kmeans.py).
+
+    Not a module of this folder: Python asks here first when it is to import one (`from sagesmith.algorithms import
+    counts`), and whoever asks may be an algorithm's own module, which a registry made now would lack for good.
+    """
+    if name.startswith("_") or name in _INTERFACE or name in modules():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for module in modules():
         if module.replace("_", "") == name.lower():

@@ -77,7 +77,7 @@ class Hyperparameter:
         if self.choices and value not in self.choices:
             return f"in [{', '.join(map(str, self.choices))}]"
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._within(value):
-            return f"in {self.interval}"
+            return f"in {self.interval or '(-inf, inf)'}"
         return self.check(value) if self.check else None
 
     def _within(self, value: float) -> bool:

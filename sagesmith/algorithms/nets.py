@@ -324,12 +324,11 @@ class Stepper:
         if isinstance(chosen, torch.optim.Adadelta):
             team.run.log("adadelta has no learning rate: learning_rate has no effect")
 
-    def step(self, loss: Tensor | None, rows: int) -> None:
-        """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if loss is not None:
-            loss.backward()  # type: ignore[no-untyped-call]
-        self._move(rows)
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The network and its copies, one for each of the team's devices, for weights that are not moved by `learn`:
+        it copies only those that require a gradient."""
+        return self._replicas.networks
 
     def learn(self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any]) -> None:
         """Moves the weights down the gradient of the mean loss of a batch, given in parts.

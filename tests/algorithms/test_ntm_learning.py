@@ -91,7 +91,7 @@ def test_every_setting_counts(changed: dict[str, Any]) -> None:
 
 
 def test_an_unbounded_gradient_may_be_asked_for_by_name() -> None:
-    for value in ("Inf", "inf", float("inf")):
+    for value in ("Inf", "inf", "Infinity", float("inf")):
         assert isinstance(NTM(num_topics=2, clip_gradient=value).settings["clip_gradient"], str)
 
 

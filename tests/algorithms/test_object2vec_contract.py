@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from sagesmith.testing.check_algorithm import CHECKS, RecordingRun, Sample
 from tests.algorithms.object2vec_pairs import SMALL, drawn, jsonlines
 
 PAIRS, LABELS = drawn(150)
+TWO_FILES = {
+    "enc1_network": "hcnn", "enc1_max_seq_len": 5, "enc1_vocab_size": 20, "enc1_token_embedding_dim": 16,
+    "enc0_pretrained_embedding_file": "v.txt", "enc1_pretrained_embedding_file": "v.txt", "enc0_vocab_file": "v.json",
+    "enc1_vocab_file": "v.json",
+}  # fmt: skip
 ON_ROWS = ("check_kinds_of_arrays", "check_responses", "check_bad_requests", "check_metric_regexes")
 
 
@@ -85,6 +91,8 @@ def test_lists_are_cut_where_asked(model: Object2Vec) -> None:
         (b'{"instances": [{"in2": [1]}]}', "application/json", 400, 'instance 1: neither "in0" nor "in1"'),
         (b'{"instances": [{"in0": []}]}', "application/json", 400, "instance 1: in0 is an empty list"),
         (b'{"instances": [{"in0": [20]}]}', "application/json", 400, 'Vocab id "20" is not less than vocab_size=20'),
+        (b'{"in0": [1]}\n\n{"in0": [1, 25]}\n', "application/jsonlines", 400, "vocab_size=20 (line 3)"),
+        (b'{"instances": [{"in0": [1]}, {"in0": [20]}]}', "application/json", 400, "vocab_size=20 (instance 2)"),
         (b'{"instances": [{"in0": [-1]}]}', "application/json", 400, "in0 holds '-1'"),
         (b'{"instances": [{"in0": [1.5]}]}', "application/json", 400, "in0 holds '1.5'"),
         (b'{"instances": []}', "application/json", 400, "holds no instances"),
@@ -142,6 +150,30 @@ def test_the_log_of_a_classification() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"enc0_layers": 2}, "enc0_layers has no effect with enc0_network pooled_embedding"),
+        (
+            {"enc0_network": "bilstm", "enc0_cnn_filter_width": 5},
+            "enc0_cnn_filter_width has no effect with enc0_network",
+        ),
+        ({"enc0_freeze_pretrained_embedding": False}, "has no effect without enc0_pretrained_embedding_file"),
+        ({"enc0_vocab_file": "vocab.json"}, "enc0_vocab_file has no effect without enc0_pretrained_embedding_file"),
+        ({"mlp_layers": 0}, "mlp_dim has no effect with mlp_layers 0"),
+        ({"enc1_layers": 3}, "enc1_network is enc0: encoder 1 takes encoder 0's settings, enc1_layers ignored"),
+        ({"output_layer": "mean_squared_error", "num_classes": 3}, "num_classes has no effect with output_layer"),
+        ({"token_embedding_storage_type": "row_sparse", "bucket_width": 3}, "bucketing is switched off"),
+        ({"optimizer": "adadelta"}, "learning_rate has no effect"),
+    ],
+)
+def test_what_has_no_effect_is_said(settings: dict[str, Any], words: str) -> None:
+    run, plain = RecordingRun(), RecordingRun()
+    Object2Vec(**{**SMALL, "epochs": 1, **settings}).fit(PAIRS[:40], LABELS[:40], run=run)
+    Object2Vec(**{**SMALL, "epochs": 1}).fit(PAIRS[:40], LABELS[:40], run=plain)
+    assert (any(words in line for line in run.lines), any(words in line for line in plain.lines)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
         ({"comparator_list": "hadamard, dot"}, "comma-separated list of different ones of hadamard, concat, abs_diff"),
         ({"comparator_list": "concat, concat"}, "different ones"),
         ({"enc1_network": "hcnn"}, "Missing required hyperparameter: enc1_max_seq_len"),
@@ -153,6 +185,10 @@ def test_the_log_of_a_classification() -> None:
         (
             {"tied_token_embedding_weight": True, "enc1_network": "hcnn", "enc1_max_seq_len": 5, "enc1_vocab_size": 9},
             "enc0_vocab_size is 20 and enc1_vocab_size 9",
+        ),
+        (
+            TWO_FILES | {"tied_token_embedding_weight": True, "enc1_freeze_pretrained_embedding": False},
+            "enc0_freeze_pretrained_embedding is True and enc1_freeze_pretrained_embedding False",
         ),
         ({"enc0_layers": 5}, "enc0_layers: 5"),
         ({"enc_dim": 3}, "enc_dim: 3"),
@@ -185,13 +221,13 @@ def test_kinds_of_pairs(tmp_path: Path) -> None:
         ([[1, 2, 3]], [1], "row 0: not a pair"),
         ([], [], "no pairs"),
         ([[[1], [2]]], [np.nan], "row 0: the label is nan"),
-        ([[[1], [2]]], [2], "label 2 is not one of the classes 0 to 1"),
+        ([[[1], [2]], [[1], [2]]], [1, 2], "takes any number (channel 'train', row 1"),
         ([[[1], [2]]], [0.5], "label 0.5 is not one of the classes"),
         ([[[1], [20]]], [1], 'Inconsistent vocab for in1 found. Vocab id "20" is not less than vocab_size=20'),
     ],
 )
 def test_bad_pairs_are_refused_in_words(X: Any, y: Any, words: str) -> None:
-    with pytest.raises(ValueError, match="(?s).*" + words.replace(".", r"\.")):
+    with pytest.raises(ValueError, match="(?s).*" + re.escape(words)):
         Object2Vec(**SMALL).fit(X, y)
 
 

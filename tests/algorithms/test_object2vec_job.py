@@ -82,6 +82,7 @@ def test_a_killed_job_goes_on_and_a_stopped_one_leaves_its_best_model(job: Job) 
     assert len(Object2Vec.load(job.folder.model).predict(HELD[0])) == 60
 
 
+FINE = '{"label": 1, "in0": [1], "in1": [2]}\n'
 BROKEN = [*jsonlines(*TRAIN).splitlines()[:6], '{"label": 1, "in0": [1, "in1": [2]}']
 
 
@@ -91,12 +92,14 @@ BROKEN = [*jsonlines(*TRAIN).splitlines()[:6], '{"label": 1, "in0": [1, "in1": [
         (
             {"enc0_vocab_size": "2", "enc1_vocab_size": "4"},
             {"content": '{"label": 0, "in0": [1], "in1": [2]}\n'},
-            'ClientError: Inconsistent vocab for in1 found. Vocab id "2" is not less than vocab_size=2',
+            'ClientError: Inconsistent vocab for in1 found. Vocab id "2" is not less than vocab_size=2 (',
         ),
         ({"enc_dim": "2"}, {}, "enc_dim: 2 is not in [4, 10000]"),
         ({}, {"content": "\n".join(BROKEN)}, "line 7: not JSON"),
         ({}, {"content": "\n"}, "holds no pairs"),
-        ({"num_classes": "3"}, {"content": '{"label": 3, "in0": [1], "in1": [2]}\n'}, "classes 0 to 2"),
+        ({"num_classes": "3"}, {"content": '\n{"label": 3, "in0": [1], "in1": [2]}\n'}, "classes 0 to 2"),
+        ({}, {"content": FINE * 6 + '{"label": 1, "in0": [1], "in1": [20]}\n' + FINE}, "part-0.csv, line 7)"),
+        ({}, {"content": "\n\n" + FINE + '{"label": 2, "in0": [1], "in1": [2]}\n'}, "part-0.csv, line 4)"),
         ({}, {"ContentType": "text/csv"}, "allowed: application/jsonlines"),
         ({}, {"TrainingInputMode": "Pipe"}, "TrainingInputMode 'Pipe'; allowed: File"),
     ],

@@ -42,6 +42,15 @@ def test_the_listing_is_json_and_imports_no_heavy_library() -> None:
     assert (rounds["name"], rounds["required"], rounds["tunable"]["high"]) == ("num_round", True, 4000)
 
 
+def test_an_algorithm_whose_module_is_imported_first_is_found_too() -> None:
+    program = (
+        "import sagesmith.algorithms.{0}; from sagesmith.algorithms import by_image; print(by_image('{0}').__name__)"
+    )
+    for name, expected in (("ntm", "NTM"), ("lda", "LDA"), ("seq2seq", "Seq2Seq")):
+        done = subprocess.run([sys.executable, "-c", program.format(name)], capture_output=True, text=True, check=False)
+        assert (done.stdout.strip(), done.returncode) == (expected, 0), done.stderr
+
+
 def test_an_installed_entry_point_joins_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     class Plugin(Algorithm):
         """From elsewhere."""

@@ -143,6 +143,8 @@ def test_bad_data_are_refused_in_words(arguments: Any, further: dict[str, Any], 
     ("settings", "message"),
     [
         ({"rnn_num_hidden": "7"}, "rnn_num_hidden: 7 is not even"),
+        ({"clip_gradient": "nan"}, r"clip_gradient: nan is not in \(-inf, inf\)"),
+        ({"weight_init_scale": "-1"}, "weight_init_scale is -1: xavier's magnitude must be positive"),
         ({"clip_gradient": "0"}, "clip_gradient: 0 is not positive, or negative for no bound"),
         ({"max_num_batches": "0"}, "max_num_batches: 0 is not positive, or -1"),
         ({"rnn_attention_type": "location"}, r"rnn_attention_type: location is not in \[dot, fixed, mlp, bilinear\]"),
@@ -155,6 +157,11 @@ def test_bad_data_are_refused_in_words(arguments: Any, further: dict[str, Any], 
 def test_settings_that_cannot_be(settings: dict[str, str], message: str) -> None:
     with pytest.raises(HyperparameterError, match=message):
         Seq2Seq.from_strings(settings)
+
+
+def test_uniform_first_weights_take_what_amazon_tunes() -> None:
+    settings = Seq2Seq.from_strings({"weight_init_scale": "-0.5", "weight_init_type": "uniform"}).settings
+    assert settings["weight_init_scale"] == -0.5
 
 
 def test_what_has_no_effect_is_told() -> None:
@@ -196,6 +203,14 @@ def test_json_lines_in_and_out(model: Seq2Seq) -> None:
     assert ask(model, body, "application/jsonlines", "application/json") == json.dumps({"predictions": said}).encode()
 
 
+def test_json_lines_may_ask_for_the_attention_too(model: Seq2Seq) -> None:
+    asked = {"source": HELD[0][0], "configuration": {"attention_matrix": "true"}}
+    body = "".join(json.dumps(one) + "\n" for one in (asked, {"source": HELD[0][1]})).encode()
+    first, second = (json.loads(line) for line in ask(model, body, "application/jsonlines").splitlines())
+    assert np.array(first["matrix"]).shape == (len(first["target"].split()), len(HELD[0][0].split()))
+    assert set(second) == {"target"}
+
+
 def test_recordio_in_and_out(model: Seq2Seq) -> None:
     source, target = model.vocabularies_
     ids = Value("int32", source.encode(HELD[0][0].split()))
@@ -234,10 +249,11 @@ def test_recordio_in_and_out(model: Seq2Seq) -> None:
         ),
         (b'{"source": "a"}\n{"source"', "application/jsonlines", 400, "line 2: not JSON"),
         (b'{"source": "a"}\n{"data": "a"}', "application/jsonlines", 400, "line 2: not of the form"),
+        (b'{"source": "a"}\n{"source": "", "configuration": 1}', "application/jsonlines", 400, "line 2: configuration"),
         (b'{"source": "\xff"}', "application/jsonlines", 400, "line 1: not UTF-8"),
         (b"\n", "application/jsonlines", 400, "holds no sentences"),
         (b"nonsense", RECORDIO, 400, "record 1: begins with"),
-        (frame(encode(Record({"source": UNKNOWN_ID}))), RECORDIO, 400, "record 1: the id 999 is not"),
+        (frame(encode(Record({"source": UNKNOWN_ID}))), RECORDIO, 400, "record 1: source holds the id 999; the"),
         (frame(encode(Record())), RECORDIO, 400, "record 1: features has no entry 'source'"),
     ],
 )  # fmt: skip

@@ -151,6 +151,10 @@ def test_bad_vocabularies_are_told(tmp_path: Path, content: str | bytes | None, 
     assert "vocab.src.json" in str(error.value)
 
 
+def test_a_word_that_reads_like_padding_is_unknown() -> None:
+    assert Vocabulary({**SPECIAL, "a": 4}).encode(["a", "<pad>", "b", "</s>"]).tolist() == [4, 1, 1, 3]
+
+
 def test_a_vocabulary_comes_back_from_its_file(tmp_path: Path) -> None:
     made = Vocabulary.of([["grüße", '"', "\u2581"]])
     made.write(tmp_path / "vocab.src.json")

@@ -100,6 +100,21 @@ def test_mistakes_are_told(texts: Path) -> None:
     assert "line 2: not of the form" in run("tokenize", "decode", texts / "data", bad).output
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"one\ntwo \xff\n" + b"x\n" * 7, "val.en, line 2: not UTF-8"),
+        (b"one\n", "val.de has more than the 1 lines of its counterpart"),
+        (b"\n" * 9, "val.en have no line with text on both sides"),
+    ],
+)
+def test_nothing_is_written_where_validation_text_is_wrong(texts: Path, content: bytes, words: str) -> None:
+    (texts / "val.en").write_bytes(content)
+    result = learn(texts, "--size", 40)
+    assert (result.exit_code, words in result.output) == (1, True), result.output
+    assert not (texts / "data").exists()
+
+
 def make_even(texts: Path) -> Path:
     for name in ("train", "val"):
         (texts / f"{name}.en").write_text((texts / f"{name}.de").read_text("utf-8"), "utf-8")

@@ -139,7 +139,7 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
 
 
-@pytest.mark.parametrize("name", ["ntm", "seq2seq rnn", "seq2seq cnn"])
+@pytest.mark.parametrize("name", CASES)
 def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
     monkeypatch.setattr(nets, "every_device", lambda run: devices)
@@ -187,3 +187,23 @@ def test_a_stopped_run_goes_on_on_the_gpu(name: str, tmp_path: Path) -> None:
         model = case.make().fit(*case.data, run=run, **more)
     assert any("heckpoint" in line or "esum" in line or "goes on" in line for line in run.lines), run.lines[:20]
     assert case.quality(model) >= case.enough
+
+
+@pytest.mark.parametrize("network", ["pooled_embedding", "hcnn", "bilstm"])
+@pytest.mark.parametrize("storage", ["dense", "row_sparse"])
+def test_object2vec_learns_on_two_gpus_what_it_learns_on_one(
+    network: str, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one GPU twice where there is no second. LSTMs of cuDNN may round to TF32, so losses are level, not equal."""
+    losses = []
+    for count in (1, 2):
+        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
+        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        run = RecordingRun()
+        run.gpus = count
+        settings = {"enc0_network": network, "token_embedding_storage_type": storage, "negative_sampling_rate": 2}
+        model = Object2Vec(**object2vec_pairs.SMALL | settings | {"epochs": 3}).fit(PAIRS, LABELS, run=run)
+        losses.append([float(line.rpartition("=")[2]) for line in run.lines if "train cross_entropy" in line])
+        assert np.isfinite(model.predict_proba(PAIRS[:20])).all()
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)

@@ -114,7 +114,9 @@ class DeepAR(FirstParty):
         "step size of Adam at the start", default=0.001, gt=0, le=10, tunable=Tunable(1e-5, 0.1, "Logarithmic")
     )
     likelihood: str = hp(f"noise model: {', '.join(NAMES)}", default="student-T", check=_known_likelihood)
-    mini_batch_size: int = hp("windows of a step", default=128, ge=1, tunable=Tunable(32, 1028))
+    mini_batch_size: int = hp(
+        "windows of a step, of each host; its GPUs share them", default=128, ge=1, tunable=Tunable(32, 1028)
+    )
     num_cells: int = hp("cells of an LSTM layer", default=40, ge=1, tunable=Tunable(30, 200))
     num_dynamic_feat: int | Literal["auto", "ignore", ""] = hp(
         "dynamic features of a series: auto (told by the data), ignore, or how many", default="auto", ge=0

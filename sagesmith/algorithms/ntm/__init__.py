@@ -82,7 +82,7 @@ class NTM(FirstParty):
     feature_dim: int | None = hp("words of the vocabulary", default=None, inferred=True, ge=1, le=1_000_000)
     num_topics: int = hp("topics", ge=2, le=1000)
     batch_norm: bool = hp("normalise layers over the batch while training", default=False)
-    clip_gradient: float | Literal["Inf", "inf"] = hp(
+    clip_gradient: float | Literal["Inf", "inf", "Infinity"] = hp(
         "largest magnitude of a component of the gradient; Inf: any", default="Inf", ge=1e-3
     )
     encoder_layers: list[int] | Literal["auto"] = hp(

@@ -3,7 +3,7 @@
 Two encoders make a vector of each side's list of token ids; comparators, dense layers and a class or a number for the
 pair follow. SageMaker's names, ranges, log lines and answers are followed to the letter; it publishes no paper. The
 encoders are those of Conneau et al., Supervised Learning of Universal Sentence Representations (2017). Left out:
-several hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+several hosts, which SageMaker's image does not have either; all GPUs of a host are used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -32,7 +33,6 @@ JSONLINES = "application/jsonlines"
 NETWORKS = ("hcnn", "bilstm", "pooled_embedding")
 MODES = ("embedding", "classification")
 MODE = "INFERENCE_PREFERRED_MODE"
-ASKED_TOGETHER = 1024  # pairs
 
 
 def _quality(channel: str, name: str, kind: str) -> str:
@@ -266,30 +266,33 @@ class Object2Vec(FirstParty):
             run.log("%s", line)
 
     def _read(self, channel: Channel) -> Pairs:
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
         from sagesmith.algorithms.object2vec.reading import read_channel
-        from sagesmith.formats.errors import DataError
 
         first, second = configuration.encoders_of(self.settings)
-        pairs = read_channel(channel)
-        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
-        assert pairs.label is not None
+        return read_channel(channel, self._check_pairs).cut((first.max_seq_len, second.max_seq_len))
+
+    def _check_pairs(self, pairs: Pairs) -> None:
+        """Raises DataError for labelled pairs that are not of this model's vocabularies and classes."""
+        from sagesmith.algorithms.object2vec.pairs import check_labels
+
+        self.check_tokens(pairs)
         if self.settings["output_layer"] == "softmax":
-            classes = self.settings["num_classes"]
-            wrong = (pairs.label < 0) | (pairs.label >= classes) | (pairs.label % 1 != 0)
-            if wrong.any():
-                raise DataError(
-                    f"channel {channel.name!r}: label {pairs.label[wrong][0]:g} is not one of the classes 0 to "
-                    f"{classes - 1} (num_classes={classes}; output_layer mean_squared_error takes any number)"
-                )
-        return pairs.cut((first.max_seq_len, second.max_seq_len))
+            check_labels(pairs, self.settings["num_classes"])
+
+    def check_tokens(self, pairs: Pairs) -> None:
+        """Raises DataError for a token id that is not in the vocabulary of its encoder."""
+        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+
+        first, second = configuration.encoders_of(self.settings)
+        check_vocabulary(pairs, (first.vocab_size, second.vocab_size))
 
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
 
-        from sagesmith.algorithms.object2vec.pretrained import read
+        from sagesmith.algorithms.object2vec.pretrained import read as read_file
 
         encoders = configuration.encoders_of(self.settings)
+        read = cache(read_file)  # encoder 1 may have the settings, and so the file, of encoder 0
         for side, encoder in enumerate(encoders[: len(network.tables)]):
             if not encoder.pretrained:
                 continue
@@ -315,13 +318,13 @@ class Object2Vec(FirstParty):
         """
         import torch
 
-        from sagesmith.algorithms.object2vec.pairs import check_vocabulary
+        from sagesmith.algorithms.object2vec.pairs import check_rows
 
         first, second = configuration.encoders_of(self.settings)
-        check_vocabulary(batch, (first.vocab_size, second.vocab_size))
+        check_rows(batch, self.check_tokens, lambda row: f"row {row}")
         pairs: Pairs = batch.cut(options.get("longest") or (first.max_seq_len, second.max_seq_len))
         with torch.inference_mode():
-            found = [self._answers(part).cpu().numpy() for part in pairs.parts(ASKED_TOGETHER)]
+            found = [self._answers(part).cpu().numpy() for part in pairs.parts()]
         whole = pairs.in0 is not None and pairs.in1 is not None
         return {"scores" if whole else "embeddings": np.concatenate(found)}
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from sagesmith.algorithms.object2vec.pairs import Pairs, Tokens, checked
+from sagesmith.algorithms.object2vec.pairs import Pairs, Tokens, check_rows, checked
 from sagesmith.formats.channel import Channel, HeldChannel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError, NoData
@@ -23,9 +25,14 @@ from sagesmith.formats.nesting import load_json
 from sagesmith.formats.source import Source
 
 FORM = '{"label": 1, "in0": [6, 17], "in1": [16, 21]}'
+Check = Callable[[Pairs], None]  # raises DataError for rows that do not fit a model
 
 
-def read_channel(channel: Channel) -> Pairs:
+def no_check(pairs: Pairs) -> None:
+    """All rows fit."""
+
+
+def read_channel(channel: Channel, check: Check = no_check) -> Pairs:
     """All labelled pairs of a channel; files that begin with `.` or `_` are passed over.
 
     Raises:
@@ -33,23 +40,31 @@ def read_channel(channel: Channel) -> Pairs:
     """
     if isinstance(channel, HeldChannel):
         held: Pairs = channel.held
+        check_rows(held, check, lambda row: f"channel {channel.name!r}, row {row}")
         return held
     charset = Options().of(ContentType.parse(channel.content_type or "application/jsonlines")).charset
     parts = []
     for path in channel.files():
         if not path.name.startswith((".", "_")):
-            parts += list(read_source(Source.of_file(path), charset))
+            parts += list(read_source(Source.of_file(path), charset, check))
     pairs = Pairs.joined([part for part in parts if len(part)])
     if not len(pairs):
         raise NoData(f"channel {channel.name!r} holds no pairs")
     return pairs
 
 
-def read_source(source: Source, charset: str = "utf-8") -> Iterator[Pairs]:
+def read_source(source: Source, charset: str = "utf-8", check: Check = no_check) -> Iterator[Pairs]:
     """Labelled pairs of JSON Lines, a piece of the text at a time."""
     for text, first, _ in pieces(source, charset):
-        found = _by_arrow(text)
-        yield found if found is not None else _by_line(text, source.name, first)
+        found = _by_arrow(text) or _by_line(text, source.name, first)
+        check_rows(found, check, partial(_place, text, source.name, first))
+        yield found
+
+
+def _place(text: bytes, name: str, first: int, row: int) -> str:
+    """Where a row of a text stands whose first line has the number `first`."""
+    lines = (number for number, line in enumerate(text.splitlines(), first) if line.strip())
+    return f"{name}, line {next(islice(lines, row, None))}"
 
 
 def _by_arrow(text: bytes) -> Pairs | None:
@@ -122,12 +137,16 @@ def _listed(value: Any, place: str, key: str) -> np.ndarray:
 
 
 def _label(value: Any, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(float(value)):
+    try:
+        label = float("nan") if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        label = float("inf")
+    if not np.isfinite(label):
         raise DataError(f"{place}: the label {json.dumps(value)[:60]} is not a finite number")
-    return float(value)
+    return label
 
 
-def read_body(body: bytes, lines: bool) -> Pairs:
+def read_body(body: bytes, lines: bool, check: Check) -> Pairs:
     """The pairs, or the one side, that a request in JSON Lines or JSON asks about.
 
     Raises:
@@ -144,7 +163,9 @@ def read_body(body: bytes, lines: bool) -> Pairs:
         values = [(value, f"instance {number}") for number, value in enumerate(document["instances"], 1)]
     if not values:
         raise NoData("the request holds no instances")
-    return _asked(values)
+    pairs = _asked(values)
+    check_rows(pairs, check, lambda row: values[row][1])
+    return pairs
 
 
 def _asked(values: Sequence[tuple[Any, str]]) -> Pairs:

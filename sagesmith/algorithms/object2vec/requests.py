@@ -34,7 +34,7 @@ def respond(model: Object2Vec, request: Request) -> Response:
     if not request.body.strip():
         raise RequestError("The request is empty; it must hold at least one instance", 400)
     try:
-        pairs: Pairs = read_body(request.body, name == JSONLINES)
+        pairs: Pairs = read_body(request.body, name == JSONLINES, model.check_tokens)
         fields = model.infer(pairs, longest=_lengths(given))
     except (DataError, ValueError) as error:
         raise RequestError(f"Unable to evaluate payload provided: {error}", 400) from error

@@ -187,6 +187,11 @@ class Seq2Seq(FirstParty):
                 "optimized_metric is bleu, but bleu_sample_size is 0: set it to the number of validation sentences to "
                 "translate at each checkpoint, or to -1 for all"
             )
+        if settings["weight_init_type"] == "xavier" and settings["weight_init_scale"] <= 0:
+            raise HyperparameterError(
+                f"weight_init_scale is {settings['weight_init_scale']:g}: xavier's magnitude must be positive "
+                "(only weight_init_type uniform takes 0 or less)"
+            )
         mixed = settings["encoder_type"] == "cnn" and settings["decoder_type"] == "rnn"
         if (
             mixed

@@ -151,8 +151,9 @@ def prepare(
     """
     if plan.kind not in KINDS:
         raise ValueError(f"units {plan.kind!r} are not in [{', '.join(KINDS)}]")
-    for _ in pairs_of(*train):  # before anything is learnt or written
-        pass
+    for texts in (train, validation):  # before anything is learnt or written
+        if not sum(bool(source.strip() and target.strip()) for source, target in pairs_of(*texts)):
+            raise DataError(f"{texts[0]} and {texts[1]} have no line with text on both sides")
     if plan.shared:
         both = Units.learnt(plan, (line for path in train for line in lines_of(path)))
         units = [both, both]

@@ -76,7 +76,8 @@ def _read_jsonlines(body: bytes, source: Vocabulary) -> Iterable[Asked]:
     for number, line in enumerate(body.splitlines(), 1):
         if line.strip():
             place = f"line {number}"
-            yield Asked(source.encode(_text(load_json(line, place), "source", place).split()))
+            content = load_json(line, place)
+            yield Asked(source.encode(_text(content, "source", place).split()), _configured(content, place))
 
 
 def _read_recordio(body: bytes, source: Vocabulary) -> Iterable[Asked]:
@@ -87,7 +88,9 @@ def _read_recordio(body: bytes, source: Vocabulary) -> Iterable[Asked]:
             ids = ids_of(record, "source", place)
             wrong = (ids <= PAD) | (ids >= len(source))
             if wrong.any():
-                raise DataError(f"{place}: the id {ids[wrong][0]} is not one of 1 to {len(source) - 1}")
+                raise DataError(
+                    f"{place}: source holds the id {ids[wrong][0]}; the vocabulary has 1 to {len(source) - 1}"
+                )
             content = {"configuration": load_json(record.configuration.encode(), place)} if record.configuration else {}
             yield Asked(ids, _configured(content, place))
 

@@ -75,8 +75,8 @@ class Vocabulary:
         return len(self.tokens)
 
     def encode(self, sentence: Sequence[str]) -> np.ndarray:
-        """The ids of tokens, int32."""
-        return np.array([self._ids.get(token, UNKNOWN) for token in sentence], np.int32)
+        """The ids of tokens, int32; a token that reads `<pad>` is no padding, but one that is not known."""
+        return np.array([self._ids.get(token) or UNKNOWN for token in sentence], np.int32)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         return [self.tokens[number] for number in ids]
