@@ -100,6 +100,7 @@ def test_lists_are_cut_where_asked(model: Object2Vec) -> None:
         (b" ", "application/json", 400, "empty"),
         (b"1,2", "text/csv", 415, "text/csv"),
         (b'{"instances": [{"in0": [1]}]}', "application/json; infer_max_seqlens=0,5", 400, "whole numbers of 1 to"),
+        (b'{"instances": [{"in0": [1]}]}', f"application/json; infer_max_seqlens={'9' * 5000},5", 400, "<in0>,<in1>"),
         (b'{"instances": [{"in0": [1]}]}', "application/json; infer_max_seqlens=5", 400, "<in0>,<in1>"),
     ],
 )
@@ -229,6 +230,12 @@ def test_kinds_of_pairs(tmp_path: Path) -> None:
 def test_bad_pairs_are_refused_in_words(X: Any, y: Any, words: str) -> None:
     with pytest.raises(ValueError, match="(?s).*" + re.escape(words)):
         Object2Vec(**SMALL).fit(X, y)
+
+
+def test_a_label_beyond_float32_is_named() -> None:
+    settings = {**SMALL, "output_layer": "mean_squared_error"}
+    with pytest.raises(ValueError, match=r"label -1e\+39 is beyond float32, .*channel 'train', row 1"):
+        Object2Vec(**settings).fit([[[1], [2]]] * 3, [1.0, -1e39, 2.0])
 
 
 def test_the_preferred_mode_is_checked(model: Object2Vec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

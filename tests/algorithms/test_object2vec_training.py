@@ -226,6 +226,23 @@ def test_a_stopped_run_leaves_its_best_model() -> None:
     assert np.array_equal(model.predict_proba(data[0]), once.predict_proba(data[0]))
 
 
+def test_part_of_an_epoch_is_not_judged_however_many_negatives_it_had(tmp_path: Path) -> None:
+    class Asked(RecordingRun):
+        times = 0
+
+        @property
+        def stopping(self) -> bool:
+            self.times += 1
+            return self.times > 1
+
+    run = Asked()
+    run.checkpoints = tmp_path
+    model = Object2Vec(**{**SMALL, "negative_sampling_rate": 5}).fit(*drawn(100), run=run)  # two batches of four
+    assert not any("#quality_metric" in line for line in run.lines)
+    assert not list(tmp_path.iterdir())
+    assert np.isfinite(model.predict_proba(drawn(5)[0])).all()
+
+
 def test_divergence_is_told() -> None:
     more = {"optimizer": "sgd", "learning_rate": 1.0, "output_layer": "mean_squared_error"}
     with pytest.raises(ValueError, match="training diverged"):

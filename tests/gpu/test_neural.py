@@ -207,3 +207,14 @@ def test_object2vec_learns_on_two_gpus_what_it_learns_on_one(
         assert np.isfinite(model.predict_proba(PAIRS[:20])).all()
     assert len(losses[0]) == 3
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_the_preferred_mode_says_what_is_in_the_gpus_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = trained(CASES["object2vec"], gpus=1)
+    model.save(tmp_path)
+    for mode, dense in (("embedding", "cpu"), ("classification", "cuda"), ("", "cuda")):
+        monkeypatch.setenv("INFERENCE_PREFERRED_MODE", mode)
+        loaded = Object2Vec.load(tmp_path)
+        places = {weight.device.type for weight in loaded.network_.mlp.parameters()}
+        assert (places, loaded.network_.device.type) == ({dense}, "cuda")
+        assert np.allclose(loaded.predict_proba(PAIRS[:20]), model.predict_proba(PAIRS[:20]), atol=1e-4)

@@ -272,12 +272,11 @@ class Object2Vec(FirstParty):
         return read_channel(channel, self._check_pairs).cut((first.max_seq_len, second.max_seq_len))
 
     def _check_pairs(self, pairs: Pairs) -> None:
-        """Raises DataError for labelled pairs that are not of this model's vocabularies and classes."""
+        """Raises DataError for labelled pairs that are not of this model's vocabularies and labels."""
         from sagesmith.algorithms.object2vec.pairs import check_labels
 
         self.check_tokens(pairs)
-        if self.settings["output_layer"] == "softmax":
-            check_labels(pairs, self.settings["num_classes"])
+        check_labels(pairs, self.settings["num_classes"] if self.task == "classifier" else None)
 
     def check_tokens(self, pairs: Pairs) -> None:
         """Raises DataError for a token id that is not in the vocabulary of its encoder."""

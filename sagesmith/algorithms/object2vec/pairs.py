@@ -212,10 +212,15 @@ def check_vocabulary(pairs: Pairs, sizes: tuple[int, int]) -> None:
             raise DataError(f'Inconsistent vocab for {side} found. Vocab id "{bad}" is not less than vocab_size={size}')
 
 
-def check_labels(pairs: Pairs, classes: int) -> None:
-    """Raises DataError for a label that is not one of the classes 0 to `classes` - 1."""
+def check_labels(pairs: Pairs, classes: int | None) -> None:
+    """Raises DataError for a label that is not one of the classes 0 to `classes` - 1; without classes, no float32."""
     label = pairs.label
     assert label is not None
+    if classes is None:
+        beyond = abs(label) > np.finfo(np.float32).max
+        if beyond.any():
+            raise DataError(f"label {label[beyond][0]:g} is beyond float32, which a network calculates in")
+        return
     wrong = (label < 0) | (label >= classes) | (label % 1 != 0)
     if wrong.any():
         raise DataError(
