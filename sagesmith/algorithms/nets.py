@@ -113,12 +113,12 @@ class Team:
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
 
-    def copied(self, network: nn.Module) -> Any:
-        """The network on the device, with the first host's weights."""
+    def copied(self, network: nn.Module, rank: int = 0) -> Any:
+        """The network on the device, with the weights of one host: the first, or that of another rank."""
         network = network.to(self.device)
         if self.size > 1:
             for tensor in network.state_dict().values():
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(tensor, rank)
         return network
 
     def total(self, *values: float) -> list[float]:

@@ -54,6 +54,8 @@ for weight in (1.0, 3.0 * rank, 0.0):  # the second host's alone count; nobody's
     norm.running_mean.fill_(rank + 1.0)
     team.average(norm, weight)
     means.append(norm.running_mean.item())
+norm.running_mean.fill_(rank + 1.0)
+means.append(team.copied(norm, size - 1).running_mean.item())
 np.savez(out, total=team.total(rank + 1.0), means=means, **nets.weights_of(network))
 team.close()
 os._exit(0)  # as a job ends where torch is: gloo's threads may abort an ordinary exit
@@ -84,7 +86,7 @@ def test_two_hosts_take_the_steps_of_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first[name], second[name])
         np.testing.assert_allclose(first[name], alone[name], rtol=1e-4, atol=1e-5)
     assert (alone["total"], first["total"]) == (1.0, 3.0)
-    assert [each["means"].tolist() for each in (first, second)] == [[1.5, 2.0, 1.0], [1.5, 2.0, 2.0]]
+    assert [each["means"].tolist() for each in (first, second)] == [[1.5, 2.0, 1.0, 2.0], [1.5, 2.0, 2.0, 2.0]]
 
 
 def descent(name: str, **options: float) -> list[float]:

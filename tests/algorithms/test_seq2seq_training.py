@@ -104,6 +104,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, setting
     assert same(whole, resumed)
 
 
+def test_a_job_with_more_epochs_goes_on_from_one_with_fewer(tmp_path: Path) -> None:
+    fitted(Recording(tmp_path), max_num_epochs=2)
+    run = Recording(tmp_path)
+    assert same(fitted(run, max_num_epochs=4, min_num_epochs=1), fitted(max_num_epochs=4))
+    assert any(line.startswith("Training goes on after checkpoint [") for line in run.lines)
+
+
 def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path: Path) -> None:
     fitted(Recording(tmp_path, stop_after=1))
     run = Recording(tmp_path)

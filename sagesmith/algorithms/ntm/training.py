@@ -74,18 +74,20 @@ class Training:
         self.settings, self.counts, self.validation, self.team, self.run = settings, counts, validation, team, team.run
         self.size = settings["mini_batch_size"]
         self._least = 2 if settings["batch_norm"] else 1  # documents of a part: one has no variance
-        documents, words = team.total(counts.shape[0], float(counts.sum(dtype=np.float64)))
-        if not documents:
+        own = counts.shape[0] * np.eye(team.size)[self.run.rank]
+        words, *documents = team.total(float(counts.sum(dtype=np.float64)), *own)  # documents of every host
+        if not any(documents):
             raise ValueError("channel 'train' holds no words: there is nothing to learn from")
-        self._scale = words / documents * (self.size if settings["optimizer"] == "adadelta" else 1)
-        if settings["batch_norm"] and counts.shape[0] == 1:
+        self._scale = words / sum(documents) * (self.size if settings["optimizer"] == "adadelta" else 1)
+        if settings["batch_norm"] and 1 in documents:
             raise ValueError("batch_norm needs at least 2 documents on every host, found 1")
         network = Network(
             counts.shape[1], settings["num_topics"], layers_of(settings), settings["encoder_layers_activation"],
             settings["batch_norm"],
         )  # fmt: skip
         start.begin(network, counts, np.random.default_rng(settings["seed"]))
-        self._averaged = Averaged(team.copied(network))
+        begun = next(rank for rank, count in enumerate(documents) if count)
+        self._averaged = Averaged(team.copied(network, begun))
         self.network, moving = self._averaged.network, self._averaged.moving
         chosen = nets.optimizer(settings["optimizer"], moving, settings["learning_rate"], settings["weight_decay"])
         clip = settings["clip_gradient"]

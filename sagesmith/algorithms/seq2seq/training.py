@@ -23,6 +23,8 @@ from sagesmith.algorithms.seq2seq.schedules import Schedule
 from sagesmith.algorithms.seq2seq.sentences import Pairs
 
 REPORTED = 50  # batches between two lines about speed
+# A resumed job may have others of these: they say when it ends.
+NOT_COMPARED = ("checkpoint_threshold", "max_num_batches", "max_num_epochs", "min_num_epochs")
 KINDS = {"perplexity": "loss", "accuracy": "score", "bleu": "score"}
 
 
@@ -79,7 +81,7 @@ class Training:
         self._schedule = Schedule(settings)
         self._metric = settings["optimized_metric"]
         self._best = nets.Best(settings["checkpoint_threshold"], None if self._metric == "perplexity" else _larger)
-        self._checkpoints = Checkpoints(self._run, "seq2seq", settings)
+        self._checkpoints = Checkpoints(self._run, "seq2seq", settings, NOT_COMPARED)
         self._place, self._counted, self._batches = Place(), Counted(), 0
 
     def run(self) -> None:
