@@ -60,7 +60,9 @@ class Convolutions(nn.Module):
         left, right = (self.width - 1) // 2, self.width // 2
         spread = lengths + right  # each list with the zeros behind it; those before the first come below
         lists = torch.arange(len(lengths), device=ids.device)
-        places = torch.arange(len(ids), device=ids.device) + right * torch.repeat_interleave(lists, lengths)
+        places = torch.arange(len(ids), device=ids.device) + right * torch.repeat_interleave(
+            lists, lengths, output_size=len(ids)
+        )
         count = len(ids) + right * len(lengths)
         owners = torch.repeat_interleave(lists, spread, output_size=count)
         state = vectors.new_zeros(count, vectors.shape[1]).index_copy(0, places, vectors)
