@@ -102,17 +102,13 @@ class _Unrolled(torch.autograd.Function):
         workers: Workers,
     ) -> Tensor:  # fmt: skip
         (steps, _, columns), units = sequence.shape, len(recurrent)
-        gates = torch.empty(steps, 4 * units, columns)
-        cells, squashed = torch.empty(steps + 1, units, columns), torch.empty(steps, units, columns)
-        outputs = torch.empty_like(cells)
-        cells[0], outputs[0] = 0.0, 0.0
+        room = [torch.empty(steps * code.KEPT * units * columns), torch.empty(steps, units, columns)]
         given = [tensor.detach().contiguous() for tensor in (sequence, fixed, weights, recurrent)]
-        room = [gates, cells, outputs, squashed]
         table = torch.cat([given[3], given[2]]).view(-1, 4, units).permute(2, 0, 1).contiguous().view(units, -1)
         arrays = [x.numpy() for x in (*given[:2], table, *room)]
         workers.columns(code.forward, columns, *arrays, rate, np.uint32(seed))
         ctx.kept = given, room, rate, seed, workers
-        return outputs[1:]
+        return room[1][:]
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:

@@ -76,6 +76,7 @@ class Training:
         self.best = nets.Best(patience if isinstance(patience, int) else None)
         self._checkpoints = Checkpoints(team.run, "deepar", settings)
 
+    @nets.memory_kept()
     def run(self) -> None:
         """All epochs; the network has the best one's weights after it."""
         run, total = self.team.run, self.settings["epochs"]
