@@ -6,6 +6,7 @@ Ji et al., arXiv 1604.04661 (shared negatives as matrix products).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,10 @@ def arguments_of(settings: Mapping[str, Any]) -> Arguments:
 
 
 def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
-    """Tables before anything is learnt: inputs at random, outputs 0. Only n-grams that occur have a row."""
+    """Tables before anything is learnt: inputs at random, outputs 0. Only n-grams that occur have a row.
+
+    Rows begin so wide that words, the means of their rows, begin as wide as those of one row do in word2vec.
+    """
     words, lexicon = dictionary.words, dictionary.lexicon
     grams = arguments.grams(words)
     ends = np.empty(words + 1, np.int64)
@@ -60,10 +64,11 @@ def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
     words_compiled.subwords(*given, rows)
     kept = np.union1d(np.arange(words), rows)
     inputs, width = table(len(kept), arguments.dim), arguments.dim
+    wide = math.sqrt(len(rows) / words)
     random = np.random.default_rng(seed)
     for begin in range(0, len(kept), LOT):
         part = inputs[begin : begin + LOT, :width]
-        part[:] = (random.random(part.shape, np.float32) - np.float32(0.5)) / width
+        part[:] = (random.random(part.shape, np.float32) - np.float32(0.5)) * wide / width
     return Tables(inputs, table(words, width), ends, np.searchsorted(kept, rows), kept)
 
 
