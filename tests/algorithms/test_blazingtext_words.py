@@ -187,7 +187,12 @@ def test_augmented_manifests_are_sources_and_labels_in_turn(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("records", "content_type", "wrapper", "message"),
     [
-        ([b'{"source": "a", "label": 1}\n{"source": "a"}\n'], "application/jsonlines", "None", "record 2 of channel"),
+        (
+            [b'{"source": "a", "label": 1}\n\n{"source": "a"}\n'],
+            "application/jsonlines",
+            "None",
+            "part, line 3: not an",
+        ),
         ([b'{"source": "a", "label": 1.5}\n'], "application/jsonlines", "None", "neither a whole number nor text"),
         ([b'{"source": "a", "label": []}\n'], "application/jsonlines", "None", "an empty list of labels"),
         ([b'{"source": "a", "label": "x y"}\n'], "application/jsonlines", "None", "holds white space"),

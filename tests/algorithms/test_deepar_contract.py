@@ -230,7 +230,7 @@ def test_dynamic_features_tell_of_the_future() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"cat": [2]}, "'cat' 0 is 2, but the model knows the categories 0 to 1"),
+        ({"cat": [2]}, "'cat' 0 is 2; the categories 0 to 1 are known"),
         ({"cat": None}, "'cat' has 0 entries, expected 1"),
         ({"dynamic_feat": [[0.0] * 212]}, "'dynamic_feat' has 1 entries, expected 0"),
     ],
@@ -246,7 +246,8 @@ def test_series_that_do_not_fit_the_model_are_refused(
     ("name", "value", "words"),
     [
         ("likelihood", "poisson", r"likelihood: poisson is not in \[gaussian, beta"),
-        ("cardinality", "[0]", "whole numbers above 0"),
+        ("cardinality", "[0]", "whole numbers from 1 to 10000000"),
+        ("cardinality", "[10000001]", "whole numbers from 1 to 10000000"),
         ("cardinality", "many", "cardinality"),
         ("test_quantiles", "[0.5, 1.0]", r"numbers in \(0, 1\)"),
         ("test_quantiles", "[]", r"numbers in \(0, 1\)"),

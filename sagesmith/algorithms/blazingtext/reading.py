@@ -161,8 +161,8 @@ def _gathered(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _of_records(channel: Channel) -> Iterator[bytes]:
-    for number, record in enumerate(channel.records(), 1):
-        yield _of_pair(record.get("source"), record.get("label"), f"record {number} of channel {channel.name!r}")
+    for record, place in channel.records():
+        yield _of_pair(record.get("source"), record.get("label"), place)
 
 
 def _of_pair(source: Any, label: Any, place: str) -> bytes:
