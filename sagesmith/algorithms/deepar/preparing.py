@@ -42,7 +42,8 @@ def packer_of(settings: Mapping[str, Any], known: tuple[Sequence[int], int] | No
     cats, features = settings["cardinality"], settings["num_dynamic_feat"]
     ignored = {field for field, value in (("cat", cats), ("dynamic_feat", features)) if value in ("ignore", "")}
     told = cats if isinstance(cats, list) else None, features if isinstance(features, int) else None
-    return Packer(Frequency.parse(settings["time_freq"]), *(known or told), ahead, ignored, settings["likelihood"])
+    cards, wanted = known or told
+    return Packer(Frequency.parse(settings["time_freq"]), cards, wanted, ahead, ignored, settings["likelihood"])
 
 
 def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared:

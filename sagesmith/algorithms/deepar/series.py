@@ -26,6 +26,7 @@ from sagesmith.formats.source import Source
 
 FIELDS = ("start", "target", "cat", "dynamic_feat")
 LINES, PARQUET = "application/jsonlines", "application/x-parquet"
+LARGEST = 1e18  # of a value: float32 still holds its square
 MOST_CATEGORIES = 10_000_000  # of one `cat`: their vectors fill a gigabyte
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$")
 _ZONE = re.compile(r":[0-9.]+ *(Z|UTC|[+-][0-9]{2}:?[0-9]{2})$")
@@ -102,7 +103,7 @@ def channel_over(name: str, value: Any) -> Channel:
     records = list(value)
     if not all(isinstance(record, Mapping) for record in records):
         raise ValueError(f'{name}: every series must be a record such as {{"start": "2024-01-01", "target": [1, 2]}}')
-    return HeldChannel.over(name, records)
+    return HeldChannel.over(name, [(record, f"series {number}") for number, record in enumerate(records, 1)])
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def records_of(channel: Channel) -> Iterator[tuple[Mapping[str, Any], str]]:
         DataError: naming the file and the line or record.
     """
     if isinstance(channel, HeldChannel):
-        yield from ((record, f"series {number}") for number, record in enumerate(channel.held, 1))
+        yield from channel.held
         return
     for path in channel.files():
         if path.name.startswith(".") or path.name == "_SUCCESS":
@@ -253,9 +254,9 @@ def _start(value: Any, place: str) -> np.datetime64:
 
 def _target(value: Any, place: str) -> np.ndarray:
     numbers = _numbers(value, place, "target", missing=True)
-    if np.isinf(numbers).any():
-        at = int(np.argmax(np.isinf(numbers)))
-        raise DataError(f"{place}: 'target' holds {value[at]!r:.{_SHOWN}} at position {at}; it must be finite")
+    if (large := np.abs(numbers) > LARGEST).any():
+        at = int(np.argmax(large))
+        raise DataError(f"{place}: 'target' holds {value[at]!r:.{_SHOWN}} at position {at}; {LARGEST:g} is the most")
     return numbers
 
 
@@ -299,8 +300,8 @@ def _features(value: Any, length: int, ahead: int, place: str) -> np.ndarray:
         if len(row) != length:
             what = "the length of 'target'" + (f" and prediction_length {ahead} more" if ahead else "")
             raise DataError(f"{place}: 'dynamic_feat[{number}]' has {len(row)} values, expected {length}: {what}")
-        if not np.isfinite(row).all():
-            raise DataError(f"{place}: 'dynamic_feat[{number}]' holds a value that is missing or not finite")
+        if not (np.abs(row) <= LARGEST).all():
+            raise DataError(f"{place}: 'dynamic_feat[{number}]' holds a value that is missing or beyond {LARGEST:g}")
     return np.array(rows, np.float32).reshape(len(rows), length)
 
 
