@@ -15,6 +15,7 @@ from sagesmith.algorithms.blazingtext.dictionary import PREFIX, Vocabulary, labe
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
+from sagesmith.formats.lines import BOM
 from sagesmith.formats.nesting import load_json
 from sagesmith.formats.source import Source
 
@@ -132,8 +133,8 @@ def _files(channel: Channel) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def _of_text(source: Source) -> Iterator[bytes]:
-    held = b""
     with source.open() as stream:
+        held = stream.read(len(BOM)).removeprefix(BOM)
         while block := stream.read(BLOCK):
             block = held + block
             end = max(block.rfind(bytes([byte])) for byte in BETWEEN) + 1
