@@ -204,6 +204,28 @@ def test_what_are_no_documents_is_refused(counts: list[list[float]], words: str)
         LDA(num_topics=2).fit(sparse.csr_matrix(np.array(counts, float)))
 
 
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        (np.zeros((3, 25)), "channel 'test' holds no words: all counts are 0"),
+        (-np.eye(3, 25), "channel 'test': row 0, column 0 is -1"),
+        (np.ones((3, 24)), "24 columns"),
+    ],
+)
+def test_a_bad_test_channel_costs_no_training(corpus: np.ndarray, test: np.ndarray, words: str) -> None:
+    run = RecordingRun()
+    with pytest.raises(ValueError, match=words):
+        LDA(num_topics=2).fit(corpus, test=test, run=run)
+    assert not any("Spectral method" in line for line in run.lines)
+
+
+@pytest.mark.parametrize("alpha0", [1e-100, 1e9])
+def test_any_prior_gives_topics(corpus: np.ndarray, alpha0: float) -> None:
+    model = LDA(num_topics=2, alpha0=alpha0, refine_iterations=5).fit(corpus)
+    assert np.isfinite(model.transform(corpus)).all()
+    assert np.isfinite(model.score(corpus))
+
+
 def test_a_request_below_zero_is_refused(model: LDA) -> None:
     with pytest.raises(DataError, match="the request: row 0, column 4 is -2; counts are 0 or more"):
         model.transform(-2 * np.eye(25)[4:5])

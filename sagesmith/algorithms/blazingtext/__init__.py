@@ -219,6 +219,8 @@ class BlazingText(Algorithm):
         if "validation" in channels:
             other = reading.words_of(channels["validation"], vocabulary, learn=False, labelled=True)
             held_out = supervised.lines_of(other, vocabulary, final, arguments, dictionary.words)
+            if len(held_out.ends) < 2:
+                raise ValueError("channel validation holds no line with a label")
         learner = supervised.Learner.drawn(lines, dictionary, arguments, settings["seed"])
         supervised.train(learner, held_out, len(stream), settings, run, device)
         self._take(learner.model(dictionary))

@@ -66,6 +66,7 @@ class LDA(FirstParty):
         "guess of the sum of the Dirichlet prior: small where documents have few topics, above 1 where many",
         default=1.0,
         gt=0,
+        le=1e9,
         tunable=Tunable(0.1, 10),
     )
     max_restarts: int = hp("starts of the alternating least squares", default=10, ge=1)
@@ -97,10 +98,13 @@ class LDA(FirstParty):
 
         settings = self.settings
         counts = read(channels["train"], settings["feature_dim"])
+        # read before training: what is wrong with it must not cost a training
+        tested = read(channels["test"], counts.shape[1]) if "test" in channels else None
         self._tell(counts, run)
         counts = counts[np.asarray(counts.sum(axis=1)).ravel() > 0]
-        if not counts.shape[0]:
-            raise ValueError("channel 'train' holds no words: all counts are 0")
+        for name, documents in (("train", counts), ("test", tested)):
+            if documents is not None and not documents.sum(dtype=np.float64):
+                raise ValueError(f"channel {name!r} holds no words: all counts are 0")
         started = time.monotonic()
         random = np.random.default_rng(settings["seed"])
         plan = spectral.Plan(
@@ -118,8 +122,8 @@ class LDA(FirstParty):
         self._keep(topics)
         run.metrics("training", times)
         run.progress(1, 1, counts.shape[0] / max(1e-9, time.monotonic() - started))
-        if "test" in channels:
-            self._test(channels["test"], run)
+        if tested is not None:
+            report_scores(run, "test", [("pwll", self._per_word(tested, run.threads), "score")])
 
     def _tell(self, counts: Any, run: Run) -> None:
         lengths = np.asarray(counts.sum(axis=1)).ravel()
@@ -129,11 +133,6 @@ class LDA(FirstParty):
             run.log("mini_batch_size is %d, but there are %d documents: all are used", expected, counts.shape[0])
         if (lengths == 0).any():
             run.log("%d documents without a word are passed over", int((lengths == 0).sum()))
-
-    def _test(self, channel: Channel, run: Run) -> None:
-        from sagesmith.algorithms.counts import read
-
-        report_scores(run, "test", [("pwll", self._per_word(read(channel, self.beta_.shape[1]), run.threads), "score")])
 
     def _per_word(self, counts: Any, threads: int) -> float:
         """Σ c log p over Σ c, mixtures inferred from the same documents; NaN of no words."""
