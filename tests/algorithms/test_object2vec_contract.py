@@ -204,5 +204,5 @@ def test_the_preferred_mode_is_checked(model: Object2Vec, tmp_path: Path, monkey
         monkeypatch.setenv("INFERENCE_PREFERRED_MODE", mode)
         assert np.array_equal(Object2Vec.load(tmp_path).predict_proba(PAIRS), model.predict_proba(PAIRS))
     monkeypatch.setenv("INFERENCE_PREFERRED_MODE", "both")
-    with pytest.raises(ValueError, match="must be one of embedding, classification"):
+    with pytest.raises(ValueError, match="^INFERENCE_PREFERRED_MODE is 'both'; it must be one of embedding, classification"):
         Object2Vec.load(tmp_path)
