@@ -17,7 +17,6 @@ host.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adam", "adagrad", "adadelta", "rmsprop")
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
-PRIVATE = ("_data_format", "_num_gpus", "_num_kv_servers", "_kvstore")  # of SageMaker's configuration
-
-logger = logging.getLogger("sagesmith.algorithms")
 
 
 def _sizes(value: Any) -> str | None:
@@ -121,14 +117,6 @@ class NTM(FirstParty):
             raise HyperparameterError("Hyperparameter mini_batch_size: 1 is not in [2, 10000], as batch_norm is true")
 
     @classmethod
-    def from_strings(cls, values: Mapping[str, str]) -> Self:
-        """As `Algorithm.from_strings`; the private keys of SageMaker's own configuration have no effect."""
-        for name in PRIVATE:
-            if name in values:
-                logger.info("Hyperparameter %s is taken for compatibility and has no effect", name)
-        return super().from_strings({name: value for name, value in values.items() if name not in PRIVATE})
-
-    @classmethod
     def warm_up(cls) -> None:
         threading.Thread(target=_load, name="loading scipy", daemon=True).start()
 
@@ -159,6 +147,9 @@ class NTM(FirstParty):
 
         given = self._read(channels, run)
         settings = {**self.settings, "feature_dim": given["train"].shape[1]}
+        rate = self.hyperparameters["learning_rate"]
+        if settings["optimizer"] == "adadelta" and settings["learning_rate"] != rate.default:
+            run.log("Hyperparameter learning_rate has no effect with optimizer adadelta")
         words = self._words(channels.get("auxiliary"), settings["feature_dim"])
         team = nets.Team(run, settings["seed"])
         try:

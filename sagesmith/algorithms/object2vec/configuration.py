@@ -104,7 +104,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def _check_tied(first: Encoder, second: Encoder) -> None:
-    for name in ("vocab_size", "token_embedding_dim", "pretrained_embedding_file", "vocab_file"):
+    names = ["vocab_size", "token_embedding_dim", "pretrained_embedding_file", "vocab_file"]
+    for name in [*names, "freeze_pretrained_embedding"] if first.pretrained else names:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             raise HyperparameterError(
@@ -136,6 +137,8 @@ def remarks(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             lines.append(f"enc1_network is enc0: encoder 1 takes encoder 0's settings, {', '.join(unused)} ignored")
     if is_lazy(settings) and settings["bucket_width"]:
         lines.append("token_embedding_storage_type is row_sparse: bucketing is switched off, bucket_width ignored")
+    if settings["optimizer"] == "adadelta" and "learning_rate" in given:
+        lines.append("Hyperparameter learning_rate has no effect with optimizer adadelta")
     if "feature_dim" in given:
         lines.append("Hyperparameter feature_dim is taken for compatibility and has no effect")
     if settings["output_layer"] != "softmax" and "num_classes" in given:
