@@ -131,8 +131,7 @@ def test_a_regression_answers_one_number() -> None:
 
 def test_the_log_of_a_classification() -> None:
     run = RecordingRun()
-    settings = {**SMALL, "epochs": 2, "enc1_vocab_size": 7, "_seed": None}
-    settings.pop("_seed")
+    settings = {**SMALL, "epochs": 2, "enc1_vocab_size": 7, "optimizer": "adadelta", "learning_rate": 0.5}
     Object2Vec(**settings).fit(PAIRS, LABELS, validation=(PAIRS, LABELS), run=run)
     text = "\n".join(run.lines)
     assert (
@@ -142,6 +141,7 @@ def test_the_log_of_a_classification() -> None:
     assert "Parameters of encoders: [" in text
     assert "Encoder configs: [{" in text
     assert "enc1_vocab_size ignored" in text
+    assert "Hyperparameter learning_rate has no effect with optimizer adadelta" in text
     for epoch in (0, 1):
         for channel in ("train", "validation"):
             assert f"#quality_metric: host=algo-1, epoch={epoch}, {channel} accuracy <score>=" in text
@@ -244,5 +244,7 @@ def test_the_preferred_mode_is_checked(model: Object2Vec, tmp_path: Path, monkey
         monkeypatch.setenv("INFERENCE_PREFERRED_MODE", mode)
         assert np.array_equal(Object2Vec.load(tmp_path).predict_proba(PAIRS), model.predict_proba(PAIRS))
     monkeypatch.setenv("INFERENCE_PREFERRED_MODE", "both")
-    with pytest.raises(ValueError, match="must be one of embedding, classification"):
+    with pytest.raises(
+        ValueError, match=r"^INFERENCE_PREFERRED_MODE is 'both'; it must be one of embedding, classification"
+    ):
         Object2Vec.load(tmp_path)

@@ -8,7 +8,6 @@ several hosts, which SageMaker's image does not have either; all GPUs of a host 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -258,7 +257,6 @@ class Object2Vec(FirstParty):
         """The lines with which SageMaker's image begins."""
         changed = {p.name: v for p, v in zip(self.hyperparameters.values(), self.settings.values(), strict=True)
                    if v != p.default}  # fmt: skip
-        run.log("Final configuration: %s", json.dumps(dict(self.settings)))
         encoders = [encoder.described() for encoder in configuration.encoders_of(self.settings)]
         run.log("Parameters of encoders: %s", [sorted(encoder) for encoder in encoders])
         run.log("Encoder configs: %s", encoders)
@@ -388,12 +386,16 @@ class Object2Vec(FirstParty):
         from sagesmith.algorithms.nets import serving_device, take_weights
         from sagesmith.algorithms.object2vec.network import Network
 
-        mode = os.environ.get(MODE, "")
-        if mode and mode not in MODES:
-            raise ValueError(f"{MODE} is {mode!r}; it must be one of {', '.join(MODES)}")
         network = Network(self.settings)
         take_weights(network, arrays)
         network.to(serving_device())
-        if mode == "embedding":  # the GPU's memory is for the encoders
+        if os.environ.get(MODE) == "embedding":  # the GPU's memory is for the encoders
             network.mlp.to("cpu")
         self.network_ = network.eval()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        mode = os.environ.get(MODE, "")
+        if mode and mode not in MODES:
+            raise ValueError(f"{MODE} is {mode!r}; it must be one of {', '.join(MODES)}")
+        return super().load(folder)
