@@ -32,13 +32,17 @@ def model(corpus: np.ndarray) -> LDA:
     return LDA(num_topics=10).fit(sparse.csr_matrix(corpus))
 
 
-@pytest.mark.parametrize("topics", [bars()[:5], bars()], ids=["5", "10"])
-def test_the_spectral_method_finds_the_bars(topics: np.ndarray) -> None:
-    """The specification's target: a mean L1 error below 0.05 per topic on 5,000 documents of 150 words."""
-    counts = drawn(topics, 5000)
-    found = LDA(num_topics=len(topics), refine_iterations=0).fit(counts)
+@pytest.mark.parametrize(("number", "seed"), [(5, 0), (5, 3), (10, 0), (10, 6)])
+def test_the_spectral_method_finds_the_bars(number: int, seed: int) -> None:
+    """The specification's target: a mean L1 error below 0.05 per topic on 5,000 documents of 150 words.
+
+    In 5 bars of seed 3 and 10 of seed 6 both halves of the documents show a direction too much by chance.
+    """
+    topics = bars()[:number]
+    counts = drawn(topics, 5000, seed=seed)
+    found = LDA(num_topics=number, refine_iterations=0, seed=seed).fit(counts)
     assert apart(found.beta_, topics).mean() < 0.05
-    np.testing.assert_allclose(found.alpha_, 1 / len(topics), rtol=0.1)
+    np.testing.assert_allclose(found.alpha_, 1 / number, rtol=0.1)
     assert found.alpha_.sum() == pytest.approx(1)
 
 

@@ -5,8 +5,9 @@ Latent Variable Models, JMLR 15 (2014), the method of SageMaker:
 
     1. products of pairs and triples of words, never formed: only seen through k columns      moments.py
     2. alternating least squares finds the terms of the whitened triples, with restarts       decomposition.py
+       (half of a symmetric tensor says it all: packing.py)
     3. a quarter more topics than asked for; those with the largest alpha are kept            spectral.py
-    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py
+    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py, descent.py
        topics sampled in the end, where that makes them more coherent                         sampling.py, coherence.py
     mixtures of documents, likelihoods                                                        mixtures.py
 

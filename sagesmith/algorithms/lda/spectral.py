@@ -13,6 +13,7 @@ from sagesmith.algorithms.run import Run
 EXTRA = 1.25  # topics looked for, for each that is asked for
 SMOOTHING = 1e-3  # share of each topic that is spread evenly: the method leaves zeros, on which no likelihood stands
 STANDS_OUT = 0.25  # of an eigenvalue in one half of the documents, what the other half must show along its vector
+STANDS_OUT_MOST = 0.5  # with few terms, where halves agree by chance to about 1 / √(2 V), it must show more: so much
 
 
 class Topics(NamedTuple):
@@ -77,7 +78,8 @@ def _standing_out(counts: Any, alpha0: float, wanted: int, random: np.random.Gen
         white = one.whitening(wanted, random).forth  # one's quotients along it are 1
         kept.append((white * other.second_times(white)).sum(axis=0))
     number = min(map(len, kept))
-    agree = (kept[0][:number] + kept[1][:number]) / 2 >= STANDS_OUT
+    least = min(STANDS_OUT + counts.shape[1] ** -0.5, STANDS_OUT_MOST)
+    agree = (kept[0][:number] + kept[1][:number]) / 2 >= least
     return number if agree.all() else int(np.argmin(agree))
 
 
