@@ -13,9 +13,10 @@ from scipy.optimize import minimize
 
 from sagesmith.algorithms import LDA
 from sagesmith.algorithms.base import HyperparameterError
+from sagesmith.algorithms.lda import spectral
 from sagesmith.algorithms.lda.coherence import npmi
 from sagesmith.algorithms.lda.sampling import Sampler
-from sagesmith.algorithms.lda.spectral import Topics
+from sagesmith.algorithms.lda.spectral import Plan, Topics
 from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
 from sagesmith.testing.check_algorithm import RecordingRun
@@ -71,6 +72,17 @@ def test_refinement_that_does_not_help_is_dropped() -> None:
     assert np.array_equal(same.beta_, plain.beta_) == kept
 
 
+def test_topics_that_the_moments_do_not_show_begin_as_documents_that_are_not_held_out() -> None:
+    """Held out, they would tell themselves best, and any refinement would seem to be for the worse."""
+    counts = np.concatenate([np.random.default_rng(0).poisson(0.5, (60, 20)), 9 * np.eye(60)], axis=1)
+    plan = Plan(topics=40, alpha0=1.0, restarts=1, iterations=50, tol=1e-8)
+    found = spectral.found(sparse.csr_matrix(counts), plan, np.random.default_rng(0), Run(1), 50)
+    own_terms = found.topics.beta[:, 20:]
+    assert found.shown < 40
+    assert own_terms[:, :50].max() > 0.2
+    assert own_terms[:, 50:].max() < 0.02
+
+
 @pytest.fixture(scope="module")
 def bursts() -> tuple[np.ndarray, np.ndarray]:
     """Topics (10, 300) and counts of 800 documents, each with topics of its own about these: moments lead astray."""
@@ -78,7 +90,7 @@ def bursts() -> tuple[np.ndarray, np.ndarray]:
     random, rows = np.random.default_rng(0), []
     for _ in range(800):
         mixture = random.dirichlet(np.full(10, 0.2))
-        own = np.array([random.dirichlet(50 * topic + 1e-3) for topic in topics])
+        own = np.array([random.dirichlet(25 * topic + 1e-3) for topic in topics])
         rows.append(random.multinomial(60, mixture @ own))
     return topics, np.array(rows, np.float32)
 

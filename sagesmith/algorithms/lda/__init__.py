@@ -108,8 +108,9 @@ class LDA(FirstParty):
             settings["num_topics"], settings["alpha0"], settings["max_restarts"], settings["max_iterations"],
             settings["tol"],
         )  # fmt: skip
+        counts = counts[random.permutation(counts.shape[0])]  # those that refinement holds out are no topic's beginning
         with single_threaded():
-            found = spectral.found(counts, plan, random, run)
+            found = spectral.found(counts, plan, random, run, refinement.learnt_from(counts.shape[0]))
         run.log("Spectral method: %d topics shown by the moments, %.4f of the tensor left", found.shown, found.left)
         times = {"spectral.time": 1000 * (time.monotonic() - started)}
         topics = found.topics

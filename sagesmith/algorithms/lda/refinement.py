@@ -37,15 +37,20 @@ LAST = 5  # turns at the end, with the held-out documents too
 SCALES = 0.8 ** np.arange(-4, 13)  # by one of which alpha is multiplied in the end: 2.4 to 0.07
 
 
+def learnt_from(documents: int) -> int:
+    """How many of so many documents, the first ones, are not held out."""
+    return documents - min(HELD_OUT_MOST, documents // HELD_OUT)
+
+
 def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator, run: Run) -> Topics:
     """The topics after up to `turns` turns over all documents (D, V), or `topics` themselves if those are better.
 
     Where the first turns change much, the moments have not told the topics: it begins again from chance (record 0027).
+    Documents are in no order: the last of them are held out.
     """
-    order = random.permutation(counts.shape[0])
-    counts = counts[order]
-    documents = counts.shape[0] - min(HELD_OUT_MOST, counts.shape[0] // HELD_OUT)
-    judge = _Judge(counts[documents:] if documents < len(order) else counts, turns, random, run)
+    every = counts.shape[0]
+    documents = learnt_from(every)
+    judge = _Judge(counts[documents:] if documents < every else counts, turns, random, run)
     start = judge.perplexity(topics, 0)
     with Crew(run.threads) as crew:
         way = _Way(Descent(counts, documents, topics, crew), judge, topics, start)
@@ -66,7 +71,7 @@ def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator
             run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
             return topics
         run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, way.best)
-        return sampled or way.ended(len(order), run)
+        return sampled or way.ended(every, run)
 
 
 def _sorted_out(

@@ -41,8 +41,8 @@ class Found(NamedTuple):
     shown: int
 
 
-def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Found:
-    """Topics of documents (D, V) CSR by the method of moments.
+def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run, drawn: int) -> Found:
+    """Topics of documents (D, V) CSR by the method of moments; where it shows too few, of the first `drawn` documents.
 
     Raises:
         ValueError: no document has three words.
@@ -54,7 +54,7 @@ def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Fou
     white = moments.whitening(wanted, random)
     rank = min(white.forth.shape[1], _standing_out(counts, plan.alpha0, wanted, random))
     if not rank:
-        return Found(_filled(None, counts, moments.first, plan, random), 1.0, 0)
+        return Found(_filled(None, counts[:drawn], moments.first, plan, random), 1.0, 0)
     white = Whitening(white.forth[:, :rank], white.back[:, :rank])
     # a tensor of fewer dimensions can have more terms than those, but not many more
     terms = max(min(wanted, rank), min(plan.topics, int(EXTRA * rank)))
@@ -63,7 +63,7 @@ def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Fou
         tensor, terms, plan.restarts, plan.iterations, plan.tol, random, run.threads, lambda: run.stopping
     )
     topics = _unwhitened(parts.weights, white.back @ parts.vectors, plan)
-    return Found(_filled(topics, counts, moments.first, plan, random), left, len(topics.alpha))
+    return Found(_filled(topics, counts[:drawn], moments.first, plan, random), left, len(topics.alpha))
 
 
 def _standing_out(counts: Any, alpha0: float, wanted: int, random: np.random.Generator) -> int:
