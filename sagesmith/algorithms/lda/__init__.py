@@ -5,8 +5,9 @@ Latent Variable Models, JMLR 15 (2014), the method of SageMaker:
 
     1. products of pairs and triples of words, never formed: only seen through k columns      moments.py
     2. alternating least squares finds the terms of the whitened triples, with restarts       decomposition.py
+       (half of a symmetric tensor says it all: packing.py)
     3. a quarter more topics than asked for; those with the largest alpha are kept            spectral.py
-    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py
+    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py, descent.py
        topics sampled in the end, where that makes them more coherent                         sampling.py, coherence.py
     mixtures of documents, likelihoods                                                        mixtures.py
 
@@ -111,8 +112,9 @@ class LDA(FirstParty):
             settings["num_topics"], settings["alpha0"], settings["max_restarts"], settings["max_iterations"],
             settings["tol"],
         )  # fmt: skip
+        counts = counts[random.permutation(counts.shape[0])]  # those that refinement holds out are no topic's beginning
         with single_threaded():
-            found = spectral.found(counts, plan, random, run)
+            found = spectral.found(counts, plan, random, run, refinement.learnt_from(counts.shape[0]))
         run.log("Spectral method: %d topics shown by the moments, %.4f of the tensor left", found.shown, found.left)
         times = {"spectral.time": 1000 * (time.monotonic() - started)}
         topics = found.topics

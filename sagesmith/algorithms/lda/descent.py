@@ -22,6 +22,7 @@ GROUPS = 8  # that see each other's words within one turn; fewer where their cou
 KEPT = 256 << 20  # bytes of what groups and their shares have said
 SHARES = 4  # of a group at most, each with its own sums: as many threads can work, and their number changes nothing
 ROUNDS, FIRST_ROUNDS = 2, 5  # over a document's words in a turn; in the first turn mixtures are not known yet
+ALONE = 1 << 20  # numbers that one thread sums up sooner than several
 LOOKED_AT = 1000  # documents from which alpha is worked out
 THIN = 0.5  # of alpha, what words are given to topics with: CVB0 spreads them, and so finds too large an alpha
 SMALLEST = 1e-3  # of alpha's entries
@@ -103,7 +104,8 @@ class Descent:
         documents = self._starts, self._terms, self._data, group.places
         kinds = len(group.terms)
         saying = self._saying[: self._shares * kinds]
-        cuts = [part * kinds // self._shares for part in range(self._shares + 1)]
+        parts = min(self._shares, 1 + saying.size // ALONE)
+        cuts = [part * kinds // parts for part in range(parts + 1)]
 
         def give(part: int) -> None:
             collapse(*group.shares[part], group.shares[0][0], *documents, self._words, shares, prior, rounds,
@@ -114,7 +116,7 @@ class Descent:
                    self._number if told else 0, PRIOR)  # fmt: skip
 
         self._crew.each(give, range(len(group.shares)))
-        self._crew.each(sum_up, range(self._shares))
+        self._crew.each(sum_up, range(parts))
         group.spoken = True
 
     def _learn_alpha(self) -> None:

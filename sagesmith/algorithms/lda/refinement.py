@@ -34,18 +34,23 @@ ENOUGH = TRIAL + CHANCES * SORTING + SWEEPS  # fewer turns all go to the moments
 NEAR = 1.03  # times a perplexity: near enough that coherence decides
 HELD_OUT, HELD_OUT_MOST = 20, 1000  # every 20th document, but no more than this
 LAST = 5  # turns at the end, with the held-out documents too
-SCALES = 0.8 ** np.arange(13)  # by one of which alpha is multiplied in the end: 1 to 0.07
+SCALES = 0.8 ** np.arange(-4, 13)  # by one of which alpha is multiplied in the end: 2.4 to 0.07
+
+
+def learnt_from(documents: int) -> int:
+    """How many of so many documents, the first ones, are not held out."""
+    return documents - min(HELD_OUT_MOST, documents // HELD_OUT)
 
 
 def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator, run: Run) -> Topics:
     """The topics after up to `turns` turns over all documents (D, V), or `topics` themselves if those are better.
 
     Where the first turns change much, the moments have not told the topics: it begins again from chance (record 0027).
+    Documents are in no order: the last of them are held out.
     """
-    order = random.permutation(counts.shape[0])
-    counts = counts[order]
-    documents = counts.shape[0] - min(HELD_OUT_MOST, counts.shape[0] // HELD_OUT)
-    judge = _Judge(counts[documents:] if documents < len(order) else counts, turns, random, run)
+    every = counts.shape[0]
+    documents = learnt_from(every)
+    judge = _Judge(counts[documents:] if documents < every else counts, turns, random, run)
     start = judge.perplexity(topics, 0)
     with Crew(run.threads) as crew:
         way = _Way(Descent(counts, documents, topics, crew), judge, topics, start)
@@ -60,11 +65,13 @@ def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator
                 sampled = _sampled(counts, documents, way, turns - SWEEPS, random, run)
         elif turns >= ENOUGH:
             way.go(TRIAL + 1, turns, run)
+        if way.best >= start:  # perhaps because of its alpha alone, which is thin
+            start = way.again(topics)
         if way.best >= start:
             run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
             return topics
         run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, way.best)
-        return sampled or way.ended(len(order), run)
+        return sampled or way.ended(every, run)
 
 
 def _sorted_out(
@@ -121,7 +128,7 @@ def _sampled(counts: Any, documents: int, way: _Way, turn: int, random: np.rando
     run.log("Sampling: NPMI from %.4f to %.4f, held-out perplexity from %.1f to %.1f", before, after, way.best, value)
     if after <= before or value > NEAR * way.best:
         return None
-    scale = way.judge.scale(topics)
+    scale = way.judge.suited(topics)[1]
     if documents < counts.shape[0]:
         mean = mean * SETTING / MEAN + sampler.mean(documents, counts.shape[0], SWEEPS_MORE // 2, SWEEPS_MORE // 2)
         topics = sampler.topics(mean)
@@ -166,9 +173,15 @@ class _Way:
         self._settled = value > self._before * (1 - GAIN)
         self._before = value
 
+    def again(self, topics: Topics) -> float:
+        """Judges the topics as they are, and returns the perplexity of `topics`: each with the alpha that suits it."""
+        self.kept = self._descent.topics()
+        self.best, _ = self.judge.suited(self.kept)
+        return self.judge.suited(topics)[0]
+
     def ended(self, documents: int, run: Run) -> Topics:
         """The best topics, after some turns with the held-out documents too."""
-        scale, kept = self.judge.scale(self.kept), self.kept
+        scale, kept = self.judge.suited(self.kept)[1], self.kept
         if not run.stopping and self._descent.documents < documents:
             self._descent.widen(documents)
             for _ in range(LAST):
@@ -196,13 +209,14 @@ class _Judge:
     def progress(self, turn: int, documents_a_second: float) -> None:
         self._run.progress(turn, self._turns + 1, documents_a_second)
 
-    def scale(self, topics: Topics) -> float:
-        """The factor on alpha that is best for the held-out documents.
+    def suited(self, topics: Topics) -> tuple[float, float]:
+        """The perplexity with alpha times the factor that is best for the held-out documents, and that factor.
 
         See THIN: this takes the rest of it back.
         """
         found = [self._of(Topics(scale * topics.alpha, topics.beta)) for scale in SCALES]
-        return float(SCALES[int(np.argmin(found))])
+        best = int(np.argmin(found))
+        return found[best], float(SCALES[best])
 
     def _of(self, topics: Topics) -> float:
         found = likelihoods(self._seen, self._asked, topics, self._run.threads).sum()
