@@ -1,7 +1,8 @@
 """LDA against tomotopy, scikit-learn and gensim on 20 Newsgroups: time, held-out perplexity, coherence.
 
-    python benchmarks/lda.py FOLDER [--peers-python /path/to/python] [--only NAME,NAME] [--seeds 3] [--topics 20]
-    python benchmarks/lda.py FOLDER --growth
+    python benchmarks/lda.py FOLDER [--peers-python /path/to/python] [--only NAME;NAME] [--seeds 3] [--topics 20]
+        [--terms 5000]
+    python benchmarks/lda.py FOLDER --growth [--plot FILE]
 
 FOLDER holds 20news-bydate-train and 20news-bydate-test (not part of this repository). Contestants in turn, each
 training in a process of its own on the same counts; loading and compiling are not timed, their own preparation of the
@@ -15,6 +16,7 @@ comes, and kept in FOLDER/results for the table at the end, so that a run may be
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -50,32 +52,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--topics", type=int, default=20)
+    parser.add_argument("--terms", type=int, default=TERMS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")
     parser.add_argument("--peers-python", default=os.environ.get("SAGESMITH_PEERS_PYTHON", sys.executable))
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)  # contestant, topics, seed, file of the model
+    parser.add_argument("--plot", type=Path, help="draw growth into this file (needs matplotlib)")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)  # contestant, seed, file of the model
     given = parser.parse_args()
     if given.child:
-        trained(given.folder, given.child[0], int(given.child[1]), int(given.child[2]), Path(given.child[3]))
+        trained(given, given.child[0], int(given.child[1]), Path(given.child[2]))
         return
     print(
         f"Python {platform.python_version()}, numpy {np.__version__}, {len(os.sched_getaffinity(0))} threads, "
         f"load {os.getloadavg()[0]:.1f}"
     )
     if given.growth:
-        growth(given.folder)
+        growth(given.folder, given.plot)
         return
     from benchmarks.topics import completion
 
-    train, test, _ = corpus(given.folder)
+    train, test, _ = corpus(given.folder, given.terms)
     print(f"{train.shape[0]} documents, {train.sum():.0f} words to train; {test.shape[0]} documents to test")
     halves = completion(test)
     chosen = [name for name in CONTESTANTS if not given.only or name in given.only.split(";")]
     for seed in range(given.seeds):
         for name in chosen:
             compare(given, name, seed, train, test, halves)
-    table(given.folder / "results", given.topics)
+    table(given.folder / "results", f"{given.terms}-{given.topics}")
 
 
 def corpus(folder: Path, width: int = TERMS) -> tuple[Any, Any, list[str]]:
@@ -105,7 +109,8 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
     results = given.folder / "results"
     results.mkdir(exist_ok=True)
     model = results / "model.npz"
-    command = [python, __file__, str(given.folder), "--child", name, str(given.topics), str(seed), str(model)]
+    command = [python, __file__, str(given.folder), "--terms", str(given.terms), "--topics", str(given.topics)]
+    command += ["--child", name, str(seed), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{name}: did not run: {done.stderr.strip().splitlines()[-1:]}")
@@ -123,7 +128,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
         "npmi, test": npmi(beta, test),
         "diversity": diversity(beta),
     }
-    (results / f"{name.replace(' ', '_')}-{given.topics}-{seed}.json").write_text(json.dumps(told))
+    (results / f"{name.replace(' ', '_')}-{given.terms}-{given.topics}-{seed}.json").write_text(json.dumps(told))
     print(
         f"{name}, seed {seed}: {told['seconds']:.2f} s ({told['processor']:.1f} s of processors, {told['memory']:.0f} "
         f"MB), perplexity {told['own']:.0f} own, {told['common']:.0f} common, NPMI {told['npmi']:.3f} "
@@ -133,7 +138,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any, halves: tup
     )
 
 
-def table(results: Path, topics: int) -> None:
+def table(results: Path, case: str) -> None:
     """Medians over seeds of all that is kept."""
     print(
         "\n| | s | processor, s | peak MB | perplexity, own | common | NPMI | NPMI, test | diversity |\n"
@@ -141,7 +146,7 @@ def table(results: Path, topics: int) -> None:
         + "|"
     )
     for name in CONTESTANTS:
-        runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{topics}-*.json")]
+        runs = [json.loads(file.read_text()) for file in results.glob(f"{name.replace(' ', '_')}-{case}-*.json")]
         if runs:
             middle = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "name"}
             print(
@@ -151,41 +156,68 @@ def table(results: Path, topics: int) -> None:
             )
 
 
-def growth(folder: Path) -> None:
-    """Time and memory of sagesmith by documents, by topics and by terms."""
-    train = corpus(folder)[0]
-    for times in (1, 2, 4, 8):
-        child_growth(folder, f"{times * train.shape[0]} documents", times, 20)
-    for topics in (10, 40, 80, 150):
-        child_growth(folder, f"{topics} topics", 1, topics)
+def growth(folder: Path, plot: Path | None) -> None:
+    """Time and memory of sagesmith by documents, by topics and by terms, one after the other."""
+    documents = corpus(folder)[0].shape[0]
+    print("| documents | terms | topics | spectral only, s | in all, s | peak MB |\n" + "|---" * 6 + "|")
+    found = {
+        "documents": [(times * documents, *grown(folder, TERMS, times, 20)) for times in (1, 2, 4, 8)],
+        "topics": [(topics, *grown(folder, TERMS, 1, topics)) for topics in (10, 20, 40, 80, 150)],
+        "terms": [(width, *grown(folder, width, 1, 20)) for width in (2000, TERMS, 20000, 50000)],
+    }
+    if plot:
+        draw(found, plot)
 
 
-def child_growth(folder: Path, title: str, times: int, topics: int) -> None:
+@functools.cache
+def grown(folder: Path, width: int, times: int, topics: int) -> tuple[float, float]:
+    """Seconds of the spectral method and of all, on the training documents `times` over; printed as a row."""
+    corpus(folder, width)
     program = (
         "import sys, time, resource; sys.path.insert(0, sys.argv[1])\n"
-        "from scipy import sparse\nfrom sagesmith.algorithms import LDA\n"
-        "counts = sparse.load_npz(sys.argv[2])\nLDA(num_topics=2).fit(counts[:50])\n"
-        "counts = sparse.vstack([counts] * int(sys.argv[3]), format='csr')\nbegun = time.perf_counter()\n"
-        "LDA(num_topics=int(sys.argv[4]), refine_iterations=0).fit(counts)\nmiddle = time.perf_counter()\n"
-        "LDA(num_topics=int(sys.argv[4])).fit(counts)\nended = time.perf_counter()\n"
-        "print(f'{middle - begun:.2f} s spectral only, {ended - middle:.2f} s in all, '\n"
-        "      f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB')"
+        "from pathlib import Path\nfrom scipy import sparse\nfrom benchmarks.lda import corpus\n"
+        "from sagesmith.algorithms import LDA\n"
+        "counts = corpus(Path(sys.argv[2]), int(sys.argv[3]))[0]\n"
+        "LDA(num_topics=10, max_restarts=2).fit(counts[:300])\n"
+        "counts = sparse.vstack([counts] * int(sys.argv[4]), format='csr')\nbegun = time.perf_counter()\n"
+        "LDA(num_topics=int(sys.argv[5]), refine_iterations=0).fit(counts)\nmiddle = time.perf_counter()\n"
+        "LDA(num_topics=int(sys.argv[5])).fit(counts)\nended = time.perf_counter()\n"
+        "print(counts.shape[0], middle - begun, ended - middle,\n"
+        "      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
-    arguments = [str(ROOT), str(folder / "counts" / "train.npz"), str(times), str(topics)]
+    arguments = [str(ROOT), str(folder), str(width), str(times), str(topics)]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
-    print(f"{title}: {done.stdout.strip()}", flush=True)
+    documents, spectral, whole, memory = map(float, done.stdout.split()[-4:])
+    print(f"| {documents:,.0f} | {width:,} | {topics} | {spectral:.2f} | {whole:.2f} | {memory:.0f} |", flush=True)
+    return spectral, whole
 
 
-def trained(folder: Path, name: str, topics: int, seed: int, file: Path) -> None:
+def draw(found: dict[str, list[tuple[int, float, float]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(1, len(found), figsize=(9, 3.2), sharey=True)
+    for axis, (what, points) in zip(axes, found.items(), strict=True):
+        for column, label in ((1, "spectral only"), (2, "in all")):
+            axis.loglog([point[0] for point in points], [point[column] for point in points], "o-", label=label)
+        axis.set_xlabel(what)
+        axis.grid(True, which="major", alpha=0.3)
+    axes[0].set_ylabel("seconds")
+    axes[0].legend()
+    pyplot.tight_layout()
+    pyplot.savefig(path)
+
+
+def trained(given: Any, name: str, seed: int, file: Path) -> None:
     """The child process: trains, infers the seen halves, saves alpha, beta and mixtures, prints its times."""
-    from scipy import sparse
-
     from benchmarks.topics import completion
 
     kind, work = CONTESTANTS[name]
-    train, test = (sparse.load_npz(folder / "counts" / f"{part}.npz") for part in ("train", "test"))
+    train, test, _ = corpus(given.folder, given.terms)
     ready = {"sagesmith": ours, "tomotopy": tomotopy, "sklearn": sklearn, "gensim": gensim}[kind]
-    learn, answer = ready(train, topics, work, seed)
+    learn, answer = ready(train, given.topics, work, seed)
     wall, used = time.perf_counter(), time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     learn()
@@ -207,7 +239,7 @@ def ours(train: Any, topics: int, work: int, seed: int) -> Ready:
     from sagesmith.algorithms import LDA
 
     logging.disable()
-    LDA(num_topics=2).fit(train[:50])  # loads the compiled code
+    LDA(num_topics=10, max_restarts=2).fit(train[:300])  # loads the compiled code
     model = LDA(num_topics=topics, refine_iterations=work, seed=seed)
     return lambda: model.fit(train), lambda seen: (model.alpha_, model.beta_, model.transform(seen))
 

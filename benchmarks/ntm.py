@@ -9,9 +9,9 @@ documents validates ours. Documents per second count whole epochs, validation an
 making counts dense (for the peers) and embedding the texts (for contextualized-topic-models, which gets 300
 components of a singular value decomposition in place of a language model's vectors) are not timed. NPMI of ten words
 of a topic, counted in all documents, by two rankings: the words' probabilities in a document of that topic alone, as
-LDA's topics are ranked, and how far a topic raises them, which is how these libraries list topics. Perplexity is
-LDA's: half of a test document's words tells its topics, the other half is predicted. Every result is printed as it
-comes. --epochs limits all, for a measure of speed alone.
+LDA's topics are ranked, and as the library lists them: ours by relevance, the peers by how far a topic raises a word.
+Perplexity is LDA's: half of a test document's words tells its topics, the other half is predicted. Every result is
+printed as it comes. --epochs limits all, for a measure of speed alone.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any) -> None:
     told = json.loads(done.stdout.strip().splitlines()[-1])
     every = sparse.vstack([train, test])
     with np.load(file) as arrays:
-        likely, raised = arrays["likely"], arrays["raised"]
+        likely, listed = arrays["likely"], arrays["listed"]
     print(
         f"{name}, seed {seed}: {told['epochs']} epochs, {told['seconds']:.1f} s, {told['speed']:.0f} documents/s "
         f"({told['speed'] * told['seconds'] / told['processor']:.0f} per second of processors), NPMI "
-        f"{npmi(likely, every):.3f} of the likeliest words, {npmi(raised, every):.3f} of those raised most, "
-        f"diversity {diversity(raised):.2f}, perplexity {told['perplexity']:.0f}",
+        f"{npmi(likely, every):.3f} of the likeliest words, {npmi(listed, every):.3f} of those listed, "
+        f"diversity {diversity(listed):.2f}, perplexity {told['perplexity']:.0f}",
         flush=True,
     )
 
@@ -114,8 +114,8 @@ def trained(given: Any, name: str, seed: int, file: Path) -> None:
     epochs = learn()
     wall, used = time.perf_counter() - wall, time.process_time() - used
     seen, asked = completion(test)
-    likely, raised = topics()
-    np.savez(file, likely=likely, raised=raised)
+    likely, listed = topics()
+    np.savez(file, likely=likely, listed=listed)
     speed = epochs * int((~held).sum()) / wall
     found = surprise(answer, seen, asked)
     print(json.dumps({"seconds": wall, "processor": used, "epochs": epochs, "speed": speed, "perplexity": found}))
@@ -126,6 +126,7 @@ Ready = tuple[Callable[[], int], Callable[[Any], np.ndarray], Callable[[], tuple
 
 def ours(train: Any, validation: Any, given: Any, seed: int, settings: dict[str, Any]) -> Ready:
     from sagesmith.algorithms import NTM
+    from sagesmith.algorithms.ntm.topics import relevance
     from sagesmith.testing.check_algorithm import RecordingRun
 
     logging.disable()
@@ -142,7 +143,7 @@ def ours(train: Any, validation: Any, given: Any, seed: int, settings: dict[str,
     return (
         learn,
         lambda seen: model.word_probabilities(model.transform(seen)),
-        lambda: (model.topic_words(), model.topic_logits_.T),
+        lambda: (model.topic_words(), relevance(model.topic_logits_, model.arrays()["background"]).T),
     )
 
 

@@ -128,16 +128,21 @@ def ours(file: Path, seconds: float, threads: int) -> dict[str, Any]:
     network = Network(model.settings, words, words)
     initialise(network, model.settings)
     stepper = nets.Stepper(network, nets.optimizer("adam", network, 0.001), team, clip_value=1.0)
-    losses, tokens, number = [], 0, 0
+    losses: list[float] = []
+    tokens = number = 0
+
+    def loss_of(copy: Network, batch: Padded) -> tuple[Any, int]:
+        nonlocal tokens
+        loss, counted = copy(batch, False)
+        losses.append(counted.loss / counted.tokens)
+        tokens += counted.tokens
+        return loss, counted.tokens
+
     started, clock = time.perf_counter(), time.process_time()
     while time.process_time() - clock < seconds or number < 4:
         if number == 3:
             started, clock, tokens = time.perf_counter(), time.process_time(), 0
-        batch = batches[number % len(batches)]
-        loss, counted = network(batch, False)
-        stepper.step(loss, len(batch))
-        losses.append(counted.loss / counted.tokens)
-        tokens += counted.tokens
+        stepper.learn(loss_of, [batches[number % len(batches)]])
         number += 1
     wall, processor = time.perf_counter() - started, time.process_time() - clock
     trained = {"wall": tokens / wall, "processor": tokens / processor, "steps": number, "loss": np.mean(losses[-10:])}

@@ -3,7 +3,7 @@
     python examples/ntm_driver_docs.py [--topics 12] [--picture FILE]
 
 Each paragraph is a document, its words counted. Prints each topic's first words and how much of the
-documents it has; draws the words of eight topics by how far the topic raises them.
+documents it has; draws the words of eight topics, as likely as each is in a document of that topic alone.
 """
 
 from __future__ import annotations
@@ -69,13 +69,15 @@ def draw(model: NTM, order: np.ndarray, shares: np.ndarray, file: str) -> None:
     from matplotlib import pyplot
 
     assert model.vocabulary_ is not None
+    column = {word: number for number, word in enumerate(model.vocabulary_)}
+    listed, likely = model.topics(8), model.topic_words()
     figure, grid = pyplot.subplots(2, 4, figsize=(11, 5.2))
     for axes, topic in zip(grid.ravel(), order, strict=False):
-        columns = np.argsort(-model.topic_logits_[:, topic])[:8][::-1]
-        names = [model.vocabulary_[column] for column in columns]
-        axes.barh(names, model.topic_logits_[columns, topic], color="#3b6ea5")
+        bars = sorted((likely[topic, column[word]], word) for word in listed[topic])
+        axes.barh([word for _, word in bars], [100 * share for share, _ in bars], color="#3b6ea5")
         axes.set_title(f"{shares[topic]:.0%} of all", fontsize=10)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_formatter("{x:g}%")
         axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("how much the topic raises the word's logit", fontsize=10)
     figure.tight_layout()

@@ -113,12 +113,12 @@ class Team:
         if self.size > 1 and distributed.is_initialized():
             distributed.destroy_process_group()
 
-    def copied(self, network: nn.Module) -> Any:
-        """The network on the device, with the first host's weights."""
+    def copied(self, network: nn.Module, rank: int = 0) -> Any:
+        """The network on the device, with the weights of one host: the first, or that of another rank."""
         network = network.to(self.device)
         if self.size > 1:
             for tensor in network.state_dict().values():
-                distributed.broadcast(tensor, 0)
+                distributed.broadcast(tensor, rank)
         return network
 
     def total(self, *values: float) -> list[float]:
@@ -129,13 +129,17 @@ class Team:
         distributed.all_reduce(sums)
         return [float(value) for value in sums]
 
-    def average(self, network: nn.Module) -> None:
-        """Makes the buffers of a network (BatchNorm's statistics) the mean over the hosts, as MXNet does."""
-        if self.size > 1:
-            for buffer in network.buffers():
-                if buffer.is_floating_point():
-                    distributed.all_reduce(buffer)
-                    buffer /= self.size
+    def average(self, network: nn.Module, weight: float = 1.0) -> None:
+        """Makes the buffers of a network (BatchNorm's statistics) the mean over the hosts, as MXNet does; a host's
+        count by its weight."""
+        if self.size == 1:
+            return
+        (whole,) = self.total(weight)
+        for buffer in network.buffers():
+            if whole and buffer.is_floating_point():
+                buffer *= weight
+                distributed.all_reduce(buffer)
+                buffer /= whole
 
     @property
     def stopping(self) -> bool:
@@ -320,12 +324,11 @@ class Stepper:
         if isinstance(chosen, torch.optim.Adadelta):
             team.run.log("adadelta has no learning rate: learning_rate has no effect")
 
-    def step(self, loss: Tensor | None, rows: int) -> None:
-        """Moves the weights down the gradient of `loss`, a mean over `rows` rows of this host (None: no batch)."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if loss is not None:
-            loss.backward()  # type: ignore[no-untyped-call]
-        self._move(rows)
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The network and its copies, one for each of the team's devices, for weights that are not moved by `learn`:
+        it copies only those that require a gradient."""
+        return self._replicas.networks
 
     def learn(self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any]) -> None:
         """Moves the weights down the gradient of the mean loss of a batch, given in parts.
@@ -341,9 +344,11 @@ class Stepper:
         self._replicas.refresh()
 
     def share_statistics(self) -> None:
-        """Makes BatchNorm's statistics the mean over all devices and hosts. Call it before judging or saving."""
-        self._replicas.average()
-        self.team.average(self.network)
+        """Makes BatchNorm's statistics the mean over all devices and hosts that have learnt since the last call.
+
+        Call it before judging or saving.
+        """
+        self.team.average(self.network, self._replicas.average())
         self._replicas.refresh(statistics=True)
 
     def spread(self) -> None:

@@ -100,16 +100,20 @@ def _order(weight: Tensor) -> list[int]:
 
 
 class Replicas:
-    """A network and its copies on further devices.
+    """A network and its copies on further devices. They follow its mode, training or not.
 
     Args:
         network: on the first of the devices.
+
+    Attributes:
+        networks: the network and its copies, one for each device.
     """
 
     def __init__(self, network: nn.Module, devices: Sequence[torch.device]) -> None:
-        self._networks = [network, *(copy.deepcopy(network).to(device) for device in devices[1:])]
+        self.networks = [network, *(copy.deepcopy(network).to(device) for device in devices[1:])]
         self._devices = devices
         self._pool = ThreadPoolExecutor(len(devices), "replica") if len(devices) > 1 else None
+        self._learning = 0  # copies that have had a part since `average`
 
     def backward(
         self, loss_of: Callable[[Any, Any], tuple[Tensor, int]], parts: Sequence[Any], precision: Precision
@@ -122,17 +126,22 @@ class Replicas:
         def one(number: int) -> int:
             on_gpu = self._devices[number].type == "cuda"
             with torch.cuda.device(self._devices[number]) if on_gpu else contextlib.nullcontext():
-                self._networks[number].zero_grad(set_to_none=True)
+                if number:
+                    self.networks[number].zero_grad(set_to_none=True)
                 with precision():
-                    loss, rows = loss_of(self._networks[number], parts[number])
+                    loss, rows = loss_of(self.networks[number], parts[number])
                 precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
                 return rows
 
+        self._learning = max(self._learning, len(parts))
         if len(parts) == 1:
             return one(0)
         if not parts:
             return 0
         assert self._pool is not None, "more parts than devices"
+        for first, *copies in zip(*(network.modules() for network in self.networks), strict=True):
+            for module in copies:
+                module.training = first.training
         rows = list(self._pool.map(one, range(len(parts))))
         self._gather(rows)
         return sum(rows)
@@ -140,7 +149,7 @@ class Replicas:
     def _gather(self, rows: Sequence[int]) -> None:
         """The network's gradients become the mean over the rows of all parts: one message from each device."""
         total = max(1, sum(rows))  # 0: pictures without anything to learn
-        weights = [[w for w in network.parameters() if w.requires_grad] for network in self._networks[: len(rows)]]
+        weights = [[w for w in network.parameters() if w.requires_grad] for network in self.networks[: len(rows)]]
         mean = gradients_of(weights[0]) * (rows[0] / total)
         for own, count in zip(weights[1:], rows[1:], strict=True):
             mean += gradients_of(own).to(mean.device) * (count / total)
@@ -148,17 +157,21 @@ class Replicas:
 
     @torch.no_grad()
     def refresh(self, statistics: bool = False) -> None:
-        """Gives the copies the network's weights, and its BatchNorm statistics."""
-        for network in self._networks[1:]:
-            pairs = list(zip(network.parameters(), self._networks[0].parameters(), strict=True))
+        """Gives the copies the weights that a step moved; with `statistics` all weights, and BatchNorm's statistics."""
+        for network in self.networks[1:]:
+            for own, first in zip(network.parameters(), self.networks[0].parameters(), strict=True):
+                if statistics or first.requires_grad:
+                    own.copy_(first)
             if statistics:
-                pairs += list(zip(network.buffers(), self._networks[0].buffers(), strict=True))  # type: ignore[arg-type]
-            for own, first in pairs:
-                own.copy_(first)
+                for own_buffer, first_buffer in zip(network.buffers(), self.networks[0].buffers(), strict=True):
+                    own_buffer.copy_(first_buffer)
 
     @torch.no_grad()
-    def average(self) -> None:
-        """The network's BatchNorm statistics become the mean over all copies."""
-        for buffers in zip(*(network.buffers() for network in self._networks), strict=True):
-            if len(buffers) > 1 and buffers[0].is_floating_point():
+    def average(self) -> int:
+        """The network's BatchNorm statistics become the mean over the copies that have learnt since the last call;
+        how many these were."""
+        count, self._learning = self._learning, 0
+        for buffers in zip(*(network.buffers() for network in self.networks[:count]), strict=True):
+            if count > 1 and buffers[0].is_floating_point():
                 buffers[0].copy_(torch.stack([buffer.to(buffers[0].device) for buffer in buffers]).mean(0))
+        return count

@@ -44,6 +44,8 @@ class Limits:
     def of(cls, environment: Mapping[str, str]) -> Limits:
         """MAX_CONTENT_LENGTH in bytes; in batch transform SAGEMAKER_MAX_PAYLOAD_IN_MB may raise it.
 
+        MODEL_SERVER_WORKERS says how many requests are answered at once; without it, as many as there are processors.
+
         Raises:
             JobError: a variable that is no whole number in its range.
         """
@@ -51,7 +53,7 @@ class Limits:
         if environment.get("SAGEMAKER_BATCH", "").lower() == "true":
             payload = max(payload, _number(environment, "SAGEMAKER_MAX_PAYLOAD_IN_MB", 6, 0, 100) << 20)
         processors = _number(environment, "OMP_NUM_THREADS", len(os.sched_getaffinity(0)), 1, 4096)
-        return cls(payload, processors)
+        return cls(payload, _number(environment, "MODEL_SERVER_WORKERS", processors, 1, 4096))
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import traceback
 
 from sagesmith.contract import FAILURE_CHARACTERS, JobFolder
@@ -12,6 +13,7 @@ logger = logging.getLogger("sagesmith.container")
 
 USER_ERROR = 1  # exit status: the request or its data must change before it can work
 OTHER_ERROR = 2  # exit status: anything else; the same job may work another time
+_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.I)  # torch has no MemoryError
 
 
 class JobError(Exception):
@@ -35,7 +37,7 @@ def explain(error: BaseException, *, known: tuple[type[BaseException], ...] = ()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         return f"ClientError: No space left on the volume{where}; ask for a larger VolumeSizeInGB", USER_ERROR
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OF_MEMORY.search(message)):
         detail = f": {message}" if message else ""
         return f"AlgorithmError: Out of memory{detail}; ask for a larger instance type", OTHER_ERROR
     if isinstance(error, known):

@@ -96,11 +96,19 @@ def _train_and_save(model: Algorithm, folder: JobFolder, run: JobRun, stop: Stop
 
 
 def _share_blame(circle: Circle, error: BaseException) -> None:
-    """Tells the other hosts why this one fails; or takes over the reason of one that failed before it."""
+    """Tells the other hosts why this one fails; or takes over the reason of one that failed before it.
+
+    What one host's user must change is every host's ClientError, whichever the job's reason is taken from.
+    """
     from sagesmith.container.distributed import GangError
 
-    reason = "" if isinstance(error, GangError) else circle.last_words()
+    own = isinstance(error, (GangError, ValueError))  # an error of this host's data is not another host's doing
+    reason = "" if own else circle.last_words()
     circle.abandon(reason or failures.explain(error, known=(ValueError,))[0])
+    told = str(error) if isinstance(error, GangError) else reason
+    host, of_user, text = told.partition(": ClientError: ")
+    if of_user:
+        raise JobError(f"{host.split()[-1]}: {text}") from error
     if reason:
         raise JobError(reason, prefix="AlgorithmError", status=failures.OTHER_ERROR) from error
 

@@ -149,8 +149,10 @@ class Channel:
         batches = list(self.batches())
         return join(batches) if batches else Batch(np.empty((0, 0), np.float32))
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[tuple[dict[str, Any], str]]:
         """One pass over the records of JSON, JSON Lines, augmented manifests, Parquet and RecordIO, as dicts.
+
+        Each with its place, for errors: the file and the line or record.
 
         Raises:
             DataError: naming the file and the line or record.

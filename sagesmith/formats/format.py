@@ -65,8 +65,8 @@ class Format:
         """
         raise DataError(f"{source.name}: {self.content_types[0]} cannot be read as rows of numbers")
 
-    def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
-        """The records of a source as dicts.
+    def records(self, source: Source, options: Options) -> Iterator[tuple[dict[str, Any], str]]:
+        """The records of a source as dicts, each with its place: the source and the line or record.
 
         Raises:
             DataError: naming the source and the line or record.

@@ -30,9 +30,9 @@ class JsonLines(Format):
             width = batch.width
             yield batch
 
-    def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
+    def records(self, source: Source, options: Options) -> Iterator[tuple[dict[str, Any], str]]:
         for value, place in _values(source, options):
-            yield _record(value, place)
+            yield _record(value, place), place
 
 
 class Json(Format):
@@ -49,12 +49,13 @@ class Json(Format):
             places = [f"{source.name}, instance {number}" for number in range(1, len(instances) + 1)]
             yield rows_of(instances, places, options.width)
 
-    def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
+    def records(self, source: Source, options: Options) -> Iterator[tuple[dict[str, Any], str]]:
         document = _document(source)
         if isinstance(document, dict) and isinstance(document.get("instances"), list):
             document = document["instances"]
         for number, value in enumerate(document if isinstance(document, list) else [document], 1):
-            yield _record(value, f"{source.name}, record {number}")
+            place = f"{source.name}, record {number}"
+            yield _record(value, place), place
 
 
 def _values(source: Source, options: Options) -> Iterator[tuple[Any, str]]:

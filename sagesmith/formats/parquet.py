@@ -40,10 +40,12 @@ class Parquet(Format):
                     label = matrix[:, 0].copy() if size == 1 else matrix[:, :size].copy() if size else None
                     yield Batch(np.ascontiguousarray(matrix[:, size:]), label)
 
-    def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
+    def records(self, source: Source, options: Options) -> Iterator[tuple[dict[str, Any], str]]:
         with _opened(source) as file:
-            for part in file.iter_batches(batch_size=1024, use_threads=False):
-                yield from part.to_pylist()
+            parts = file.iter_batches(batch_size=1024, use_threads=False)
+            rows = (row for part in parts for row in part.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield row, f"{source.name}, record {number}"
 
 
 @contextmanager

@@ -63,11 +63,12 @@ class RecordIO(Format):
                 if not block:
                     return
 
-    def records(self, source: Source, options: Options) -> Iterator[dict[str, Any]]:
+    def records(self, source: Source, options: Options) -> Iterator[tuple[dict[str, Any], str]]:
         """Whole records as {"features": {name: Value}, "label": …, "uid": …, "metadata": …, "configuration": …}."""
         with source.open() as stream:
             for number, payload in enumerate(frames(stream, source.name), 1):
-                yield vars(_decoded(payload, f"{source.name}, record {number}"))
+                place = f"{source.name}, record {number}"
+                yield vars(_decoded(payload, place)), place
 
 
 class _Reader:

@@ -181,6 +181,7 @@ def test_accept_is_ignored_where_it_differs(classifier: BlazingText, accept: str
         (b'{"instances": []}', JSON, 400, "request: not of the form"),
         (b'{"instances": ["a", 7]}', JSON, 400, "instance 2: 7 is no text"),
         (b'{"instances": ["a"], "configuration": 3}', JSON, 400, "configuration 3 is no object"),
+        (b'{"instances": ["a"], "configuration": {"n": 2}}', JSON, 400, "configuration has no key 'n'; it has: k"),
         (b'{"instances": ["a"], "configuration": {"k": 0}}', JSON, 400, "k must be a whole number from 1 on, found 0"),
         (b'{"instances": ["a"], "configuration": {"k": true}}', JSON, 400, "found True"),
         (b'{"instances": ["\\ud800"]}', JSON, 400, "instance 1: half of a surrogate pair"),

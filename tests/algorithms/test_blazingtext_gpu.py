@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ import torch
 from sagesmith import algorithms
 from sagesmith.algorithms import BlazingText
 from sagesmith.algorithms.blazingtext import chance_compiled as chance
-from sagesmith.algorithms.blazingtext import gpu, rows_torch, slices, word2vec_torch
+from sagesmith.algorithms.blazingtext import devices_torch, gpu, hosts, rows_torch, slices
 from sagesmith.algorithms.blazingtext.word2vec_compiled import Plan
 from sagesmith.testing.check_algorithm import RecordingRun
-from tests.algorithms.blazingtext_texts import TOPICS, drawn
+from tests.algorithms.blazingtext_texts import COMMON, TOPICS, drawn
 from tests.algorithms.test_blazingtext_vectors import DIM, WORDS, closeness, plan_of
 
 RATE, NEGATIVES, NOISY = 0.02, 3, WORDS - 1
@@ -28,7 +27,14 @@ HERE = torch.device("cpu")
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings take the GPU's way, on the processor."""
-    monkeypatch.setattr(gpu, "device_of", lambda run, mode: HERE)
+    monkeypatch.setattr(gpu, "devices_of", lambda run, mode: (HERE,))
+
+
+@pytest.fixture(params=[1, 2, 3])
+def on_devices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Trainings of word vectors take the way of several GPUs, on the processor; how many."""
+    monkeypatch.setattr(gpu, "devices_of", lambda run, mode: (HERE,) * request.param)
+    return int(request.param)
 
 
 class Stopped(RecordingRun):
@@ -92,7 +98,7 @@ def test_a_chunk_is_the_sum_of_the_steps_that_the_paper_says(mode: str, grams: b
             source, target = (centre, other) if grams else (other, centre)
             reference.step([source], target)
     words = np.concatenate([[*line, -1] for line in lines]).astype(np.int32)
-    learner = word2vec_torch.OnDevice(plan, mode, DIM, 0, HERE)
+    learner = devices_torch.Devices(plan, mode, DIM, 0, [HERE])
     progress = slices.Progress(RecordingRun(), RATE, 10**9, "%s %s %s")  # a rate that stays
     learner.epoch(words, 0, progress)
     assert learner.give_back()
@@ -117,7 +123,7 @@ def test_frequent_rows_go_no_farther_than_their_loss_is_curved() -> None:
 # -- whole trainings -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("subwords", [False, True])
 @pytest.mark.parametrize("mode", ["skipgram", "cbow"])
-def test_words_of_a_topic_come_close(mode: str, subwords: bool, on_device: None) -> None:
+def test_words_of_a_topic_come_close(mode: str, subwords: bool, on_devices: int) -> None:
     run, (texts, _) = RecordingRun(), drawn(2000)
     settings: dict[str, Any] = {"vector_dim": 20, "buckets": 5000, "sampling_threshold": 0.01, "evaluation": False}
     model = BlazingText(mode=mode, subwords=subwords, epochs=6, **settings).fit(texts, run=run)
@@ -125,6 +131,127 @@ def test_words_of_a_topic_come_close(mode: str, subwords: bool, on_device: None)
     assert within > between + 0.4, (within, between)
     assert f"Running single machine GPU BlazingText training using {mode} mode." in run.lines
     assert any(line.startswith("Alpha: 0.0000  Progress: 100.00%") for line in run.lines)
+
+
+# -- several devices -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_moves_at_right_angles_are_added_up_and_like_ones_averaged(kind: Any) -> None:
+    right, up, none = [3.0, 0.0], [0.0, 2.0], [0.0, 0.0]
+
+    def joined(*moves: list[float]) -> list[float]:
+        found = hosts.joined([kind([move, [1.0, 1.0]]) for move in moves])
+        assert np.allclose(found[1], [1.0, 1.0], rtol=1e-6), "the same move of all"
+        return [float(number) for number in found[0]]
+
+    assert joined(right) == right
+    assert joined(right, up) == [3.0, 2.0]
+    assert joined(right, none) == joined(none, right) == right, "seen by one learner alone"
+    assert joined(right, right) == pytest.approx(right)
+    assert joined(right, right, right, right, right) == pytest.approx(right)
+    assert joined([3.0, 0.0], [1.0, 0.0]) == pytest.approx([2.0, 0.0]), "the mean"
+    assert joined(right, up, none, none) == [3.0, 2.0]
+    assert joined(none, none, none) == none
+
+
+def test_copies_are_the_same_after_a_meeting() -> None:
+    start = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    moves = np.random.default_rng(1).normal(size=(3, 7, 4)).astype(np.float32)
+    tables = [rows_torch.Table(start, HERE) for _ in moves]
+    copies = devices_torch.Copies(tables)
+    for meeting in (1, 2):
+        for table, move in zip(tables, moves, strict=True):
+            table.values += torch.from_numpy(move)
+        for act in (copies.join, copies.take):
+            for number in range(3):
+                act(number)
+        for table in tables:
+            assert np.allclose(table.values, start + meeting * hosts.joined(list(moves)), atol=1e-5)
+            assert torch.equal(table.values, tables[0].values)
+
+
+class Hosts:
+    """A run of two hosts, of which the other sends always the same."""
+
+    hosts, stopping, other = ("a", "b"), False, b""
+
+    def gather(self, message: bytes) -> list[bytes]:
+        self.sent = message
+        return [message, self.other or message]
+
+
+def test_hosts_join_their_moves() -> None:
+    count = 2 * hosts.ROWS + 3
+    start = np.random.default_rng(0).integers(0, 9, (count, 4)).astype(np.float32)
+    moves = [np.zeros_like(start), np.zeros_like(start)]
+    moves[0][[0, 5, hosts.ROWS, count - 1]] = moves[1][[0, 7, hosts.ROWS, count - 2]] = [1, 2, 0, 0]
+    moves[1][0] = [0, 0, 4, 0]
+    found = []
+    run = Hosts()
+    for move in moves:
+        table = start.copy()
+        together = hosts.Together(run, table)  # type: ignore[arg-type]
+        table += move
+        assert not together.meet()
+        run.other, found = run.sent, [*found, table]
+    assert np.array_equal(found[0], start + moves[0]), "the other host moved by the same"
+    assert np.allclose(found[1], start + hosts.joined(moves))
+    assert found[1][0].tolist() == (start[0] + [1, 2, 4, 0]).tolist()
+    run.stopping = True
+    assert together.meet()
+
+
+@pytest.mark.parametrize("mode", ["skipgram", "cbow"])
+def test_several_devices_learn_as_much_as_one(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, _ = drawn(3000)
+    gaps = {}
+    for count in (1, 2, 4):
+        monkeypatch.setattr(gpu, "devices_of", lambda run, mode, count=count: (HERE,) * count)
+        model = BlazingText(mode=mode, vector_dim=20, epochs=3, sampling_threshold=0.01, evaluation=False)
+        within, between = closeness(model.fit(texts).predict)
+        gaps[count] = within - between
+    assert min(gaps[2], gaps[4]) > 0.9 * gaps[1]
+
+
+def test_a_seed_says_what_several_devices_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, _ = drawn(2000)
+    monkeypatch.setattr(gpu, "devices_of", lambda run, mode: (HERE, HERE, HERE))
+    first, second, other = (
+        BlazingText(mode="skipgram", vector_dim=8, epochs=2, seed=seed, evaluation=False).fit(texts).predict(COMMON)
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+class Failing(slices.Progress):
+    """Its rate cannot be told once it was asked so often."""
+
+    asked, after = 0, 5
+
+    def rate_at(self, words: int) -> float:
+        self.asked += 1
+        if self.asked == self.after:
+            raise ArithmeticError("a device fell over")
+        return super().rate_at(words)
+
+
+def test_an_error_on_one_device_ends_the_others() -> None:
+    learner = devices_torch.Devices(plan_of(2, 2, 4, False), "cbow", DIM, 0, [HERE] * 3)
+    words = np.random.default_rng(0).integers(5, WORDS, 300_000).astype(np.int32)
+    progress = Failing(RecordingRun(), RATE, len(words), "%s %s %s")
+    with pytest.raises(ArithmeticError, match="a device fell over"):
+        learner.epoch(words, 0, progress)
+    assert progress.done < len(words) / 4
+
+
+def test_progress_counts_the_words_of_all_devices() -> None:
+    learner = devices_torch.Devices(plan_of(2, 2, 4, False), "cbow", DIM, 0, [HERE] * 3)
+    words = np.random.default_rng(0).integers(5, WORDS, 20_001).astype(np.int32)
+    run = RecordingRun()
+    progress = slices.Progress(run, RATE, len(words), "%.4f %.2f %.2f")
+    learner.epoch(words, 0, progress)
+    assert progress.done == len(words)
+    assert progress.rate_at(progress.done) == 0
 
 
 def test_a_classifier_learns_as_on_the_processor(on_device: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +291,13 @@ def test_early_stopping_keeps_the_best_tables(on_device: None) -> None:
     assert model.score(*drawn(100, seed=1)) > 0.95
 
 
-@pytest.mark.parametrize(("mode", "half"), [("skipgram", 90), ("supervised", 450)])
-def test_a_stopped_run_leaves_what_it_learnt_and_goes_on(mode: str, half: int, on_device: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "half", "devices"), [("skipgram", 90, 1), ("skipgram", 200, 2), ("supervised", 450, 1)]
+)
+def test_a_stopped_run_leaves_what_it_learnt_and_goes_on(
+    mode: str, half: int, devices: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu, "devices_of", lambda run, mode: (HERE,) * devices)
     texts, topics = drawn(2500)
     settings: dict[str, Any] = {"mode": mode, "vector_dim": 10, "epochs": 6, "min_count": 1}
     settings |= {"buckets": 1000} if mode == "supervised" else {"evaluation": False, "sampling_threshold": 1.0}
@@ -200,7 +332,7 @@ def with_gpus(count: int) -> RecordingRun:
 def test_a_host_without_a_gpu_does_not_look_for_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     without_pytorch(monkeypatch)
     run = with_gpus(0)
-    assert gpu.device_of(run, "cbow") is None
+    assert gpu.devices_of(run, "cbow") == ()
     assert run.lines == []
 
 
@@ -218,12 +350,15 @@ def test_without_pytorch_processors_train(monkeypatch: pytest.MonkeyPatch) -> No
     assert "Running single machine CPU BlazingText training using cbow mode." in run.lines
 
 
-def test_a_gpu_is_taken_by_the_modes_that_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mode", "used"), [("cbow", 3), ("skipgram", 3), ("supervised", 1), ("batch_skipgram", 0)])
+def test_modes_take_the_gpus_that_they_have_a_use_for(mode: str, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from sagesmith.algorithms import nets
 
-    cuda = torch.device("cuda", 0)
-    monkeypatch.setattr(nets, "Team", lambda run: SimpleNamespace(device=cuda))
-    assert [gpu.device_of(with_gpus(1), mode) for mode in ("cbow", "skipgram", "supervised")] == [cuda] * 3
-    run = with_gpus(2)
-    assert gpu.device_of(run, "batch_skipgram") is None
-    assert run.lines == ["Mode batch_skipgram trains on processors; the host's 2 GPU(s) are not used"]
+    gpus = [torch.device("cuda", number) for number in range(3)]
+    monkeypatch.setattr(nets, "every_device", lambda run: gpus)
+    run = with_gpus(3)
+    assert list(gpu.devices_of(run, mode)) == gpus[:used]
+    if used:
+        assert run.lines == [f"The host has 3 GPUs; {used} of them used"]
+    else:
+        assert run.lines == ["Mode batch_skipgram trains on processors; the host's 3 GPU(s) are not used"]

@@ -238,4 +238,5 @@ def test_two_hosts_are_refused_to_other_modes(tmp_path: Path, environment: dict[
     _, ended = two_hosts(tmp_path, environment, {"mode": "cbow"}, text(10))
     assert 0 not in [each.status for each in ended]
     for each in ended:  # whichever says it first
+        assert each.failure.startswith("ClientError: ")
         assert "mode cbow trains on one host, this job has 2; batch_skipgram takes more" in each.failure

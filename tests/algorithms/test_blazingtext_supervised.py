@@ -198,6 +198,11 @@ def test_what_cannot_be_learnt_is_told(texts: list[Any], labels: Any, message: s
         BlazingText(**SETTINGS).fit(texts, labels)
 
 
+def test_a_validation_channel_without_lines_is_told() -> None:
+    with pytest.raises(ValueError, match="channel validation holds no line with a label"):
+        BlazingText(**SETTINGS).fit(["a", "b"], ["x", "y"], validation=([], []))
+
+
 def test_unknown_words_and_empty_texts_are_answered() -> None:
     texts, topics = drawn(100)
     model = BlazingText(**SETTINGS).fit(texts, topics)

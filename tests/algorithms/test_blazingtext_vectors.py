@@ -183,6 +183,20 @@ def test_frequent_words_are_thinned_out() -> None:
     assert np.allclose(keep, np.minimum(1, np.sqrt(0.01 / shares) + 0.01 / shares), rtol=1e-3)
 
 
+def test_words_begin_as_wide_with_n_grams_as_without() -> None:
+    vocabulary, wide = Vocabulary(), {}
+    vocabulary.read(" ".join(drawn(50)[0]).encode() + b"\n")
+    dictionary, _ = vocabulary.dictionary(1, with_line_end=False)
+    for subwords in (False, True):
+        settings = BlazingText(mode="skipgram", subwords=subwords, vector_dim=200, min_char=2).settings
+        tables = word2vec.drawn(dictionary, word2vec.arguments_of(settings), 0)
+        assert not tables.outputs.any()
+        words = np.add.reduceat(tables.inputs[tables.rows, :200], tables.starts[:-1]) / np.diff(tables.starts)[:, None]
+        wide[subwords] = float(words.std() * 200)
+    assert wide[False] == pytest.approx(np.sqrt(1 / 12), rel=0.02), "evenly drawn from -1/2 to 1/2"
+    assert wide[True] == pytest.approx(wide[False], rel=0.2)
+
+
 def closeness(vectors: Callable[[list[str]], np.ndarray]) -> tuple[float, float]:
     """The mean cosine within topics, and between them."""
     words = [word for own in TOPICS.values() for word in own]

@@ -56,6 +56,11 @@ def test_words_are_numbered_and_counted(
     assert found == {word: count for word, count in counts.items() if count}
 
 
+def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
+    vocabulary, _ = stream_of("\ufeff__label__a b\n", tmp_path, labelled=True)
+    assert vocabulary.dictionary(1, with_line_end=False)[0].names() == ["b", "__label__a"]
+
+
 def test_rare_words_are_left_out_and_the_rest_sorted() -> None:
     vocabulary = Vocabulary()
     vocabulary.read(b"b a a c c c __label__y a b\n__label__y x\n__label__x d\n")
@@ -187,7 +192,12 @@ def test_augmented_manifests_are_sources_and_labels_in_turn(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("records", "content_type", "wrapper", "message"),
     [
-        ([b'{"source": "a", "label": 1}\n{"source": "a"}\n'], "application/jsonlines", "None", "record 2 of channel"),
+        (
+            [b'{"source": "a", "label": 1}\n\n{"source": "a"}\n'],
+            "application/jsonlines",
+            "None",
+            "part, line 3: not an",
+        ),
         ([b'{"source": "a", "label": 1.5}\n'], "application/jsonlines", "None", "neither a whole number nor text"),
         ([b'{"source": "a", "label": []}\n'], "application/jsonlines", "None", "an empty list of labels"),
         ([b'{"source": "a", "label": "x y"}\n'], "application/jsonlines", "None", "holds white space"),

@@ -44,7 +44,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
         line = json.loads(server.invoke(lines(asked[:1]).encode(), "application/jsonlines").body)
         assert np.allclose(line["mean"], expected.mean[0], rtol=0.1)
         refused = server.invoke(b'{"instances": [{"start": "2024-01-01"}]}', "application/json")
-        assert (refused.status, b"series 1: the field 'target' is missing" in refused.body) == (400, True)
+        assert (refused.status, b"instance 1: the field 'target' is missing" in refused.body) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
         ({}, {"TrainingInputMode": "Pipe"}, "TrainingInputMode 'Pipe'; allowed: File"),
         ({}, {"ContentType": "text/csv"}, "allowed: json"),
         ({}, {"content": lines(drawn(1))}, "needs 300"),
-        ({}, {"content": lines(drawn(1)) + '{"start": 3, "target": []}'}, "record 2: 'start' is 3"),
+        ({}, {"content": lines(drawn(1)) + '{"start": 3, "target": []}'}, "line 2: 'start' is 3"),
     ],
 )
 def test_a_users_mistake_is_told(

@@ -209,7 +209,7 @@ def test_recordio_answers_carry_the_same_fields(corners: KNN) -> None:
 
     body = answer(corners, "application/x-recordio-protobuf; verbose=true")
     records = list(RecordIO().records(Source.of_body(body, "answer"), Options()))
-    label = records[0]["label"]
+    label = records[0][0]["label"]
     assert sorted(label) == ["distances", "labels", "predicted_label"]
 
 

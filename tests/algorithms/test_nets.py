@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,11 +46,17 @@ network = team.copied(torch.nn.Linear(4, 1))
 stepper = nets.Stepper(network, nets.optimizer("adam", network, 0.05, weight_decay=0.01), team, clip_norm=1.0)
 for _ in range(3):
     for rows in team.rounds(shares):
-        if rows is None:
-            stepper.step(None, 0)
-        else:
-            stepper.step(((network(X[rows])[:, 0] - y[rows]) ** 2).mean(), len(rows))
-np.savez(out, total=team.total(rank + 1.0), **nets.weights_of(network))
+        parts = [] if rows is None else [rows]
+        stepper.learn(lambda copy, mine: (((copy(X[mine])[:, 0] - y[mine]) ** 2).mean(), len(mine)), parts)
+means = []
+for weight in (1.0, 3.0 * rank, 0.0):  # the second host's alone count; nobody's do
+    norm = torch.nn.BatchNorm1d(1)
+    norm.running_mean.fill_(rank + 1.0)
+    team.average(norm, weight)
+    means.append(norm.running_mean.item())
+norm.running_mean.fill_(rank + 1.0)
+means.append(team.copied(norm, size - 1).running_mean.item())
+np.savez(out, total=team.total(rank + 1.0), means=means, **nets.weights_of(network))
 team.close()
 os._exit(0)  # as a job ends where torch is: gloo's threads may abort an ordinary exit
 """
@@ -79,6 +86,7 @@ def test_two_hosts_take_the_steps_of_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first[name], second[name])
         np.testing.assert_allclose(first[name], alone[name], rtol=1e-4, atol=1e-5)
     assert (alone["total"], first["total"]) == (1.0, 3.0)
+    assert [each["means"].tolist() for each in (first, second)] == [[1.5, 2.0, 1.0, 2.0], [1.5, 2.0, 2.0, 2.0]]
 
 
 def descent(name: str, **options: float) -> list[float]:
@@ -88,11 +96,15 @@ def descent(name: str, **options: float) -> list[float]:
     target = X.sum(dim=1)
     chosen = nets.optimizer(name, network, options.pop("learning_rate", 0.05), options.pop("weight_decay", 0.0))
     stepper = nets.Stepper(network, chosen, team, **options)
-    losses = []
-    for _ in range(40):
-        loss = ((network(X)[:, 0] - target) ** 2).mean()
-        stepper.step(loss, 64)
+    losses: list[float] = []
+
+    def loss_of(copy: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        loss = ((copy(rows)[:, 0] - target) ** 2).mean()
         losses.append(float(loss.detach()))
+        return loss, len(rows)
+
+    for _ in range(40):
+        stepper.learn(loss_of, [X])
     return losses
 
 
@@ -128,6 +140,21 @@ def test_several_devices_take_the_steps_of_one(devices: int, parts: int) -> None
     alone, together = learnt(1, 1), learnt(devices, parts)
     for name, weights in alone.items():
         np.testing.assert_allclose(together[name], weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_copies_what_it_moves_and_spreading_all() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    network[0].requires_grad_(False)
+    cpu = torch.device("cpu")
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), nets.Team(RecordingRun(), devices=[cpu, cpu]))
+    copy: Any = stepper.networks[1]
+    with torch.no_grad():
+        copy[0].weight.fill_(7.0)
+    stepper.learn(lambda one, rows: (one(rows).square().mean(), len(rows)), [torch.ones(2, 2), torch.ones(1, 2)])
+    assert torch.equal(copy[1].weight, network[1].weight)
+    assert (copy[0].weight == 7.0).all()
+    stepper.spread()
+    assert torch.equal(copy[0].weight, network[0].weight)
 
 
 def test_a_batch_is_shared_evenly_among_devices() -> None:
@@ -170,6 +197,31 @@ def test_statistics_of_several_devices_are_averaged() -> None:
         np.testing.assert_allclose(network.running_var, [5.0, 0.0])
 
 
+def test_statistics_of_a_device_that_had_nothing_to_learn_do_not_count() -> None:
+    network, device = nn.BatchNorm1d(2, momentum=1.0), torch.device("cpu")
+    team = nets.Team(RecordingRun(), devices=[device, device])
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.0), team)
+    for _ in range(2):
+        stepper.learn(lambda copy, rows: (copy(rows).sum(), len(rows)), [torch.tensor([[1.0, 0.0], [3.0, 0.0]])])
+        stepper.share_statistics()
+        np.testing.assert_allclose(network.running_mean, [2.0, 0.0])
+
+
+def test_copies_follow_the_networks_mode() -> None:
+    network, device, seen = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5)).eval(), torch.device("cpu"), []
+    team = nets.Team(RecordingRun(), devices=[device, device])
+    stepper = nets.Stepper(network, nets.optimizer("sgd", network, 0.1), team)
+
+    def loss_of(copy: nn.Module, rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        seen.append([module.training for module in copy.modules()])
+        return copy(rows).sum(), len(rows)
+
+    for training in (True, False):
+        network.train(training)[0].eval()
+        stepper.learn(loss_of, [torch.ones(2, 1)] * 2)
+    assert seen == [[True, False, True]] * 2 + [[False, False, False]] * 2
+
+
 def test_nag_looks_ahead() -> None:
     """MXNet's rule: state = momentum x state + gradient; weight -= rate x (momentum x state + gradient)."""
     network = nn.Linear(1, 1, bias=False)
@@ -181,7 +233,7 @@ def test_nag_looks_ahead() -> None:
         gradient = 2 * weight + 0.5 * weight
         state = 0.9 * state + gradient
         weight -= 0.1 * (0.9 * state + gradient)
-        stepper.step((network.weight**2).sum(), 1)
+        stepper.learn(lambda copy, _: ((copy.weight**2).sum(), 1), [None])
         assert network.weight.item() == pytest.approx(weight)
 
 
@@ -192,7 +244,7 @@ def test_biases_do_not_decay(name: str) -> None:
         network.weight.fill_(1.0)
         network.bias.fill_(1.0)
     stepper = nets.Stepper(network, nets.optimizer(name, network, 0.1, weight_decay=0.5), nets.Team(RecordingRun()))
-    stepper.step((network.weight * 0).sum() + (network.bias * 0).sum(), 1)
+    stepper.learn(lambda copy, _: ((copy.weight * 0).sum() + (copy.bias * 0).sum(), 1), [None])
     assert network.bias.tolist() == [1.0, 1.0]
     assert (network.weight < 1.0).all()
 
@@ -295,7 +347,7 @@ def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened() -> None:
     def steps(network: nn.Module, chosen: torch.optim.Optimizer, count: int) -> None:
         stepper = nets.Stepper(network, chosen, nets.Team(RecordingRun()))
         for k in range(count):
-            stepper.step((network(torch.full((4, 3), 1.0 + k)) ** 2).mean(), 4)
+            stepper.learn(lambda copy, rows: ((copy(rows) ** 2).mean(), 4), [torch.full((4, 3), 1.0 + k)])
 
     torch.manual_seed(0)
     network = nn.Linear(3, 1)

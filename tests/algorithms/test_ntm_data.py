@@ -177,6 +177,18 @@ def test_missing_embeddings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         NTM(**QUICK).fit(COUNTS, vocabulary=WORDS)
 
 
+def test_words_are_listed_by_relevance() -> None:
+    """Against the paper's formula; and a seldom word that a topic raises most does not stand first for that."""
+    logits, background = np.array([[2.0, 0], [5, 0], [0, 1], [0, 0]]), np.log([0.4, 0.001, 0.3, 0.299])
+    chances = np.exp(logits + background[:, None])
+    given_topic, alone = np.log(chances / chances.sum(axis=0)), np.log(np.exp(background) / np.exp(background).sum())
+    expected = 0.6 * given_topic + 0.4 * (given_topic - alone[:, None])
+    found = topics.relevance(logits, background)
+    np.testing.assert_allclose(found - found[0], expected - expected[0])
+    assert topics.top(found, 1)[0] == [0]
+    assert topics.top(logits, 1)[0] == [1]
+
+
 def test_uniqueness_and_coherence_by_hand() -> None:
     words = np.array([[0, 1, 2], [0, 3, 4]])
     np.testing.assert_allclose(topics.uniqueness(words), [(0.5 + 1 + 1) / 3] * 2)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from scipy import sparse
 from sagesmith.algorithms import NTM
 from sagesmith.algorithms.base import Request
 from sagesmith.algorithms.run import Run
+from sagesmith.container.distributed import _free_port
 from sagesmith.contract import JobFolder
 from sagesmith.formats.batch import Batch
 from sagesmith.formats.recordio_writer import write_records
@@ -150,11 +154,52 @@ def test_a_host_without_documents_takes_part(tmp_path: Path, environment: dict[s
     hosts = TwoHosts(tmp_path, environment)
     for job, part in zip(hosts.jobs, (COUNTS[:0], COUNTS), strict=True):
         job.algorithm = "ntm"
-        job.configure("hyperparameters", SETTINGS | {"epochs": "2"})
+        job.configure("hyperparameters", SETTINGS | {"batch_norm": "true", "epochs": "20"})
         job.channel("train", csv(part), ContentType="text/csv", S3DistributionType="ShardedByS3Key")
     ended = hosts.run()
     assert [each.status for each in ended] == [0, 0], [each.log for each in ended]
-    assert NTM.load(hosts.jobs[0].folder.model).predict(COUNTS).shape == (1200, TOPICS)
+    held, mixtures = drawn(200, seed=4)
+    assert matched(NTM.load(hosts.jobs[0].folder.model).predict(held), mixtures) > 0.8
+
+
+GANG = """
+import os, sys
+import numpy as np
+import torch
+from sagesmith.algorithms import NTM, nets
+from sagesmith.algorithms.ntm import network
+from sagesmith.testing.check_algorithm import RecordingRun
+from tests.algorithms.ntm_documents import drawn
+
+rank, port, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+torch.randn_like, network.DROPPED = torch.zeros_like, 0.0  # nothing is drawn
+run = RecordingRun()
+if port:
+    run.hosts = ("algo-1", "algo-2")
+    run.host, run.port = run.hosts[rank], port
+    nets.every_device = lambda run: [torch.device("cpu")] * 2
+model = NTM(num_topics=5, epochs=6, mini_batch_size=200, optimizer="adam", num_patience_epochs=9)
+model.fit(drawn(200)[0], run=run)
+np.savez(out, **model.arrays())
+os._exit(0)  # as a job ends where torch is: gloo's threads may abort an ordinary exit
+"""
+
+
+def test_two_hosts_of_two_devices_take_the_steps_of_one_device(tmp_path: Path) -> None:
+    """Each host has the same documents, all of them in a batch: the mean gradient is that of one host."""
+    port, files = _free_port("127.0.0.1"), [tmp_path / f"{number}.npz" for number in range(3)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    children = [
+        subprocess.Popen([sys.executable, "-c", GANG, str(rank), str(port if rank < 2 else 0), str(file)],
+                         env=environment, stderr=subprocess.PIPE)
+        for rank, file in enumerate(files)
+    ]  # fmt: skip
+    errors = [child.communicate(timeout=200)[1].decode() for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0], errors
+    first, second, alone = (dict(np.load(file)) for file in files)
+    for name, array in alone.items():
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], array, rtol=1e-3, atol=2e-4, err_msg=name)
 
 
 class Stopped(RecordingRun):

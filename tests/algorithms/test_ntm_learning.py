@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse
 from torch.nn import functional
 
 from sagesmith.algorithms import NTM, nets
-from sagesmith.algorithms.ntm import OPTIMIZERS
+from sagesmith.algorithms.ntm import OPTIMIZERS, network
 from sagesmith.algorithms.ntm.averaging import Averaged
 from sagesmith.algorithms.ntm.encoding import ACTIVATIONS, encoded
 from sagesmith.algorithms.ntm.network import Documents, Network, Surprise, folded
@@ -27,6 +28,7 @@ COUNTS, MIXTURES = drawn(1500)
 
 def fitted(counts: Any = COUNTS, **settings: Any) -> tuple[NTM, RecordingRun]:
     run = RecordingRun()
+    run.checkpoints = settings.pop("checkpoints", None)
     channels = {name: settings.pop(name) for name in ("validation", "test", "vocabulary") if name in settings}
     settings = {"num_topics": TOPICS, "epochs": 8, "optimizer": "adam", "mini_batch_size": 64} | settings
     return NTM(**settings).fit(counts, run=run, **channels), run
@@ -183,6 +185,20 @@ def test_reported_losses_are_means_over_documents_of_the_best_model() -> None:
     assert 0 < min(scores) - (recons * shares).sum(axis=1).mean() < 1, "the rest is the KL"
 
 
+def test_the_log_ends_in_the_order_of_the_services() -> None:
+    """Against the published log of ntm_20newsgroups_topic_model."""
+    _, run = fitted(validation=COUNTS[:99], epochs=2)
+    ending = "\n".join(run.lines).rpartition("Timing: ")[2].splitlines()[1:]
+    expected = (
+        r"#quality_metric: host=algo-1, epoch=2, validation total_loss <loss>=\S+", r"Loss of server-side model: \S+",
+        r"Best model based on early stopping at epoch 2. Best loss: \S+",
+        r"Topics from epoch:final \(num_topics:5\) \[, tu 0.25\]:", *[r"\d+( \d+){19}"] * TOPICS,
+        "Test data is not provided.",
+    )  # fmt: skip
+    for line, form in zip(ending, expected, strict=True):
+        assert re.fullmatch(form, line)
+
+
 def test_patience_counts_bad_epochs_in_a_row() -> None:
     run, patience = RecordingRun(), Patience(3, 0.01)
     for loss in (10.0, 9.95, 9.0, 8.95, 8.92, 8.5):
@@ -211,6 +227,73 @@ def test_validation_drives_it_where_there_is_one() -> None:
 def test_a_rate_far_too_large_is_told() -> None:
     with pytest.raises(ValueError, match="training diverged: the loss of epoch"):
         fitted(COUNTS * 1e30, optimizer="sgd", learning_rate=1.0, epochs=20, encoder_layers_activation="relu")
+
+
+# -- several devices ---------------------------------------------------------------------------------------------
+def on_devices(monkeypatch: pytest.MonkeyPatch, count: int, counts: Any = COUNTS, **settings: Any) -> Any:
+    with monkeypatch.context() as patched:
+        patched.setattr(nets, "every_device", lambda run: [torch.device("cpu")] * count)
+        return fitted(counts, **settings)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn while training: z is the mean, and the encoder sees every word."""
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(network, "DROPPED", 0.0)
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("devices", [2, 3])
+@pytest.mark.parametrize("optimizer", ["adadelta", "sgd"])
+def test_several_devices_learn_what_one_learns(monkeypatch: pytest.MonkeyPatch, optimizer: str, devices: int) -> None:
+    """129 documents: a last batch of one."""
+    settings = {"optimizer": optimizer, "epochs": 3, "learning_rate": 0.002, "num_patience_epochs": 9}
+    one, alone = fitted(COUNTS[:129], **settings)
+    several, together = on_devices(monkeypatch, devices, COUNTS[:129], **settings)
+    for name, expected in one.arrays().items():
+        np.testing.assert_allclose(several.arrays()[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+    assert "# Finished training epoch 3 on 129 examples from 3 batches, each of size 64." in together.lines
+
+
+@pytest.mark.usefixtures("silent")
+def test_every_device_normalises_two_documents_or_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """131 documents in batches of 64: a last one of 3, of which two devices cannot both have two."""
+    found: list[int] = []
+    original = Network.forward
+
+    def forward(self: Network, documents: Documents) -> Any:
+        found.extend([len(documents)] if self.training else [])
+        return original(self, documents)
+
+    monkeypatch.setattr(Network, "forward", forward)
+    settings = {"batch_norm": True, "epochs": 4, "optimizer": "adam", "num_patience_epochs": 9}
+    _, alone = fitted(COUNTS[:131], **settings)
+    found.clear()
+    _, together = on_devices(monkeypatch, 2, COUNTS[:131], **settings)
+    assert sorted(found) == [3] * 4 + [32] * 16
+    assert losses(together) == pytest.approx(losses(alone), rel=0.02), "as over halves of a batch"
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": True}])
+def test_two_devices_find_the_known_topics(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+    model, _ = on_devices(monkeypatch, 2, epochs=30, **settings)
+    held, mixtures = drawn(400, seed=9)
+    assert matched(model.predict(held), mixtures) > 0.9
+    assert model.topic_uniqueness(5).tolist() == [1.0] * TOPICS
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("settings", [{}, {"batch_norm": True}])
+def test_training_on_two_devices_goes_on_from_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    whole, _ = on_devices(monkeypatch, 2, epochs=4, **settings)
+    on_devices(monkeypatch, 2, epochs=2, checkpoints=tmp_path, **settings)
+    resumed, run = on_devices(monkeypatch, 2, epochs=4, checkpoints=tmp_path, **settings)
+    assert "Resuming after epoch 2" in run.lines
+    np.testing.assert_allclose(resumed.topic_logits_, whole.topic_logits_, rtol=1e-3, atol=1e-4)
 
 
 def test_the_mean_of_the_last_weights_is_kept() -> None:

@@ -17,6 +17,11 @@ from sagesmith.testing.check_algorithm import CHECKS, RecordingRun, Sample
 from tests.algorithms.object2vec_pairs import SMALL, drawn, jsonlines
 
 PAIRS, LABELS = drawn(150)
+TWO_FILES = {
+    "enc1_network": "hcnn", "enc1_max_seq_len": 5, "enc1_vocab_size": 20, "enc1_token_embedding_dim": 16,
+    "enc0_pretrained_embedding_file": "v.txt", "enc1_pretrained_embedding_file": "v.txt", "enc0_vocab_file": "v.json",
+    "enc1_vocab_file": "v.json",
+}  # fmt: skip
 ON_ROWS = ("check_kinds_of_arrays", "check_responses", "check_bad_requests", "check_metric_regexes")
 
 
@@ -95,6 +100,7 @@ def test_lists_are_cut_where_asked(model: Object2Vec) -> None:
         (b" ", "application/json", 400, "empty"),
         (b"1,2", "text/csv", 415, "text/csv"),
         (b'{"instances": [{"in0": [1]}]}', "application/json; infer_max_seqlens=0,5", 400, "whole numbers of 1 to"),
+        (b'{"instances": [{"in0": [1]}]}', f"application/json; infer_max_seqlens={'9' * 5000},5", 400, "<in0>,<in1>"),
         (b'{"instances": [{"in0": [1]}]}', "application/json; infer_max_seqlens=5", 400, "<in0>,<in1>"),
     ],
 )
@@ -144,6 +150,30 @@ def test_the_log_of_a_classification() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"enc0_layers": 2}, "enc0_layers has no effect with enc0_network pooled_embedding"),
+        (
+            {"enc0_network": "bilstm", "enc0_cnn_filter_width": 5},
+            "enc0_cnn_filter_width has no effect with enc0_network",
+        ),
+        ({"enc0_freeze_pretrained_embedding": False}, "has no effect without enc0_pretrained_embedding_file"),
+        ({"enc0_vocab_file": "vocab.json"}, "enc0_vocab_file has no effect without enc0_pretrained_embedding_file"),
+        ({"mlp_layers": 0}, "mlp_dim has no effect with mlp_layers 0"),
+        ({"enc1_layers": 3}, "enc1_network is enc0: encoder 1 takes encoder 0's settings, enc1_layers ignored"),
+        ({"output_layer": "mean_squared_error", "num_classes": 3}, "num_classes has no effect with output_layer"),
+        ({"token_embedding_storage_type": "row_sparse", "bucket_width": 3}, "bucketing is switched off"),
+        ({"optimizer": "adadelta"}, "learning_rate has no effect"),
+    ],
+)
+def test_what_has_no_effect_is_said(settings: dict[str, Any], words: str) -> None:
+    run, plain = RecordingRun(), RecordingRun()
+    Object2Vec(**{**SMALL, "epochs": 1, **settings}).fit(PAIRS[:40], LABELS[:40], run=run)
+    Object2Vec(**{**SMALL, "epochs": 1}).fit(PAIRS[:40], LABELS[:40], run=plain)
+    assert (any(words in line for line in run.lines), any(words in line for line in plain.lines)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
         ({"comparator_list": "hadamard, dot"}, "comma-separated list of different ones of hadamard, concat, abs_diff"),
         ({"comparator_list": "concat, concat"}, "different ones"),
         ({"enc1_network": "hcnn"}, "Missing required hyperparameter: enc1_max_seq_len"),
@@ -157,16 +187,8 @@ def test_the_log_of_a_classification() -> None:
             "enc0_vocab_size is 20 and enc1_vocab_size 9",
         ),
         (
-            {
-                **dict.fromkeys(("enc0_pretrained_embedding_file", "enc1_pretrained_embedding_file"), "glove.txt"),
-                **dict.fromkeys(("enc0_vocab_file", "enc1_vocab_file"), "ids.json"),
-                "tied_token_embedding_weight": True,
-                "enc1_network": SMALL["enc0_network"],
-                "enc1_max_seq_len": 5,
-                "enc1_vocab_size": 20,
-                "enc0_freeze_pretrained_embedding": False,
-            },
-            "enc0_freeze_pretrained_embedding is False and enc1_freeze_pretrained_embedding True",
+            TWO_FILES | {"tied_token_embedding_weight": True, "enc1_freeze_pretrained_embedding": False},
+            "enc0_freeze_pretrained_embedding is True and enc1_freeze_pretrained_embedding False",
         ),
         ({"enc0_layers": 5}, "enc0_layers: 5"),
         ({"enc_dim": 3}, "enc_dim: 3"),
@@ -207,6 +229,12 @@ def test_kinds_of_pairs(tmp_path: Path) -> None:
 def test_bad_pairs_are_refused_in_words(X: Any, y: Any, words: str) -> None:
     with pytest.raises(ValueError, match="(?s).*" + re.escape(words)):
         Object2Vec(**SMALL).fit(X, y)
+
+
+def test_a_label_beyond_float32_is_named() -> None:
+    settings = {**SMALL, "output_layer": "mean_squared_error"}
+    with pytest.raises(ValueError, match=r"label -1e\+39 is beyond float32, .*channel 'train', row 1"):
+        Object2Vec(**settings).fit([[[1], [2]]] * 3, [1.0, -1e39, 2.0])
 
 
 def test_the_preferred_mode_is_checked(model: Object2Vec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagesmith.algorithms import Object2Vec
-from sagesmith.algorithms.object2vec.batches import Negatives, order_of
-from sagesmith.algorithms.object2vec.pairs import Pairs, Tokens, check_rows, check_vocabulary, of_python
+from sagesmith.algorithms.object2vec.batches import Negatives, Part, order_of
+from sagesmith.algorithms.object2vec.pairs import (
+    TOKENS_TOGETHER,
+    Pairs,
+    Tokens,
+    check_rows,
+    check_vocabulary,
+    of_python,
+)
 from sagesmith.algorithms.object2vec.reading import read_source
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.source import Source
@@ -101,6 +108,21 @@ def test_rows_and_cuts_are_those_of_lists(given_lists: list[list[int]], longest:
     assert lists(Tokens.joined([tokens, tokens])) == given_lists * 2
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=12), st.integers(1, 5))
+def test_a_network_is_asked_about_few_long_lists_at_once(lengths: list[tuple[int, int]], size: int) -> None:
+    sides = [Tokens.of([np.arange(pair[side]) for pair in lengths]) for side in (0, 1)]
+    for pairs in (Pairs(*sides), Pairs(sides[0], None), Pairs(None, sides[1])):
+        parts = list(pairs.parts(size))
+        whole = Pairs.joined(parts)
+        assert [t and lists(t) for t in (whole.in0, whole.in1)] == [t and lists(t) for t in (pairs.in0, pairs.in1)]
+        for part in parts:
+            given_sides = [t for t in (part.in0, part.in1) if t is not None]
+            assert len(part) <= size
+            assert len(part) == 1 or all(len(t) * t.lengths.max() <= TOKENS_TOGETHER for t in given_sides)
+    assert len(list(Pairs(Tokens.of([[1]] * 1025), None).parts())) == 2
+
+
 def test_batches_hold_every_pair_once_and_buckets_keep_to_their_lengths() -> None:
     pairs = of_python(*drawn(200))
     for width in (0, 2, 3):
@@ -134,6 +156,29 @@ def test_negatives_pair_with_others_and_only_positives_get_them(size: int) -> No
     assert not labels[size:].any()
     assert len(set(zip(first[size:], second[size:], strict=True))) == len(first) - size
     assert label[first[size:]].all()
+
+
+def test_devices_take_whole_positives_with_their_negatives() -> None:
+    index, label = np.arange(7) + 20, np.array([1, 0, 1, 1, 0, 0, 1])
+    batch = Negatives(8, 50, np.random.default_rng(0)).batch(index, label)
+    assert (len(batch), len(batch.in1)) == (7 + 4 * 8, 9)
+    shares = [batch.share(rows) for rows in np.array_split(np.arange(7), 3)]
+    assert [share.in0.tolist() for share in shares] == [[20, 21, 22], [23, 24], [25, 26]]
+    assert [len(share) for share in shares] == [3 + 16, 2 + 8, 2 + 8]
+
+    def triples(part: Part) -> list[tuple[int, int, float]]:
+        assert part.first is not None
+        assert part.second is not None
+        return list(zip(part.in0[part.first], part.in1[part.second], part.label, strict=True))
+
+    assert sorted(triple for share in shares for triple in triples(share)) == sorted(triples(batch))
+    assert all(len(set(share.in1[share.second])) == len(share.in1) for share in shares)
+
+
+def test_a_batch_without_positives_needs_no_others() -> None:
+    index = np.arange(3) + 20
+    batch = Negatives(8, 50, np.random.default_rng(0)).batch(index, np.zeros(3))
+    assert (batch.in1.tolist(), len(batch)) == (index.tolist(), 3)
 
 
 def test_two_pairs_are_enough_for_negatives() -> None:
@@ -180,6 +225,7 @@ def test_pretrained_vectors_are_taken_and_frozen(tmp_path: Path, storage: str, f
         (lambda f: (f / "vocab.json").write_text('{"a": "b"}'), "the id of 'a' is 'b'"),
         (lambda f: (f / "vocab.json").write_text("[]"), "not a JSON object"),
         (lambda f: (f / "vocab.json").write_text('{"other": 1}'), "none of its tokens"),
+        (lambda f: (f / "glove.txt").write_text("w1 1 2 3 4 5 6 7 8 9\n"), "line 1: a vector of 9 numbers"),
         (lambda f: (f / "glove.txt").write_text("w1 1 2 3\n"), "glove.txt, line 1: a vector of 3 numbers"),
         (lambda f: (f / "glove.txt").write_text("w1 1 2 3 4 5 6 7 x\n"), "line 1: not a vector"),
         (lambda f: (f / "glove.txt").write_text("w1 1 2 3 4 5 6 7 nan\n"), "NaN or infinity"),
@@ -203,6 +249,16 @@ def test_a_first_line_with_count_and_size_is_passed_over(tmp_path: Path) -> None
     path.write_text("16 8\n" + path.read_text())
     model = Object2Vec(**{**SMALL, **FILES, "epochs": 1}).fit(*drawn(20), auxiliary=tmp_path)
     assert np.allclose(model.arrays()["tables.0.weight"][:15], vectors, atol=1e-6)
+
+
+def test_tokens_may_hold_spaces_as_gloves_do(tmp_path: Path) -> None:
+    vectors = auxiliary(tmp_path)
+    (tmp_path / "vocab.json").write_text(json.dumps({".": 0, "at home": 1, "w0": 2}))
+    lines = [f"{token} {' '.join(map(str, vectors[k].tolist()))}" for k, token in enumerate([".", ". . .", "at home"])]
+    (tmp_path / "glove.txt").write_text("\n".join(lines))
+    model = Object2Vec(**{**SMALL, **FILES, "epochs": 1}).fit(*drawn(20), auxiliary=tmp_path)
+    for name in ("tables.0.weight", "tables.1.weight"):
+        assert np.allclose(model.arrays()[name][:2], vectors[[0, 2]], atol=1e-6)
 
 
 def test_jsonlines_of_the_helper_are_read() -> None:

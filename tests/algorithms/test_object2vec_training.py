@@ -1,7 +1,8 @@
-"""Object2Vec learns: encoders against independent forms of them, lazy rows against torch, stopping, checkpoints."""
+"""Object2Vec learns: encoders against independent forms of them, lazy rows against torch, devices, checkpoints."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagesmith.algorithms import Object2Vec
+from sagesmith.algorithms import Object2Vec, nets
 from sagesmith.algorithms.object2vec.configuration import Encoder
 from sagesmith.algorithms.object2vec.encoders import encoder_of
 from sagesmith.algorithms.object2vec.network import Table
@@ -72,6 +73,20 @@ def test_bilstm_is_torchs_bidirectional_lstm_with_maxima() -> None:
         assert torch.allclose(both(table[part][None])[0][0].amax(dim=0), vector, atol=1e-6)
 
 
+@pytest.mark.parametrize("network", ["hcnn", "bilstm", "pooled_embedding"])
+def test_rows_that_share_a_maximum_share_its_gradient_whatever_the_sign(network: str) -> None:
+    torch.manual_seed(0)
+    encoder, ids = encoder_of(settings_of(network)), torch.tensor([3, 3, 3, 3, 3, 3, 1])
+    table = torch.randn(20, 5).requires_grad_()
+    gradients = []
+    for sign in (1.0, -1.0):
+        (sign * encoder(table, ids, torch.tensor([6, 1]))).sum().backward()
+        assert table.grad is not None
+        gradients.append(sign * table.grad)
+        table.grad = None
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:.*parse:UserWarning")  # of torch, about its own sparse tensors
 @pytest.mark.parametrize("name", ["adam", "adagrad", "sgd"])
 def test_lazy_rows_move_as_torchs_sparse_optimisers_do(name: str) -> None:
@@ -83,7 +98,7 @@ def test_lazy_rows_move_as_torchs_sparse_optimisers_do(name: str) -> None:
         "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-7),
         "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
     }[name]
-    reference, lazy = make(list(theirs.parameters())), LazyRows(name, [ours], 0.1, 0.0)
+    reference, lazy = make(list(theirs.parameters())), LazyRows(name, [[ours]], 0.1, 0.0)
     for step in range(5):
         ids = torch.randint(0, 7, (6,), generator=torch.Generator().manual_seed(step))
         target = torch.randn(6, 3, generator=torch.Generator().manual_seed(step + 50))
@@ -92,8 +107,24 @@ def test_lazy_rows_move_as_torchs_sparse_optimisers_do(name: str) -> None:
         reference.step()
         vectors, local = ours.taken(ids)
         ((vectors[local] - target) ** 2).sum().backward()
-        lazy.step()
+        lazy.step([6])
         assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
+
+
+def test_only_the_rows_of_a_batch_travel_between_devices() -> None:
+    first, other = (Table(10, 3, lazy=True, frozen=False) for _ in range(2))
+    with torch.no_grad():
+        other.weight.copy_(first.weight)
+        other.weight[[8, 9]] = 7.0  # were the whole table copied, this would be lost
+    before, lazy = first.weight.clone(), LazyRows("sgd", [[first], [other]], 0.1, 0.0)
+    for table, ids in ((first, [1, 2, 1]), (other, [4, 2, 4, 4])):
+        vectors, local = table.taken(torch.tensor(ids))
+        vectors[local].sum(dim=1).mean().backward()
+    lazy.step([3, 4])  # the mean over seven rows, of which three are table row 4
+    counts = torch.tensor([0, 2, 2, 0, 3, 0, 0, 0, 0, 0])[:, None]
+    assert torch.allclose(first.weight, before - 0.1 * counts / 7, atol=1e-6)
+    assert torch.equal(other.weight[:8], first.weight[:8])
+    assert (other.weight[8:] == 7.0).all()
 
 
 @pytest.mark.parametrize("network", ["hcnn", "bilstm", "pooled_embedding"])
@@ -195,7 +226,107 @@ def test_a_stopped_run_leaves_its_best_model() -> None:
     assert np.array_equal(model.predict_proba(data[0]), once.predict_proba(data[0]))
 
 
+def test_part_of_an_epoch_is_not_judged_however_many_negatives_it_had(tmp_path: Path) -> None:
+    class Asked(RecordingRun):
+        times = 0
+
+        @property
+        def stopping(self) -> bool:
+            self.times += 1
+            return self.times > 1
+
+    run = Asked()
+    run.checkpoints = tmp_path
+    model = Object2Vec(**{**SMALL, "negative_sampling_rate": 5}).fit(*drawn(100), run=run)  # two batches of four
+    assert not any("#quality_metric" in line for line in run.lines)
+    assert not list(tmp_path.iterdir())
+    assert np.isfinite(model.predict_proba(drawn(5)[0])).all()
+
+
 def test_divergence_is_told() -> None:
     more = {"optimizer": "sgd", "learning_rate": 1.0, "output_layer": "mean_squared_error"}
     with pytest.raises(ValueError, match="training diverged"):
         Object2Vec(**{**SMALL, **more}).fit(drawn(100)[0], np.full(100, 1e15))
+
+
+# -- several devices ---------------------------------------------------------------------------------------------
+def on(devices: int, monkeypatch: pytest.MonkeyPatch, run: RecordingRun | None = None, **settings: Any) -> Object2Vec:
+    """A model that learnt 49 pairs, a last batch of a single one among them, on so many devices."""
+    monkeypatch.setattr(nets, "every_device", lambda run: [torch.device("cpu")] * devices)
+    options = {"epochs": 2, "mini_batch_size": 16, "enc0_token_embedding_dim": 8, "enc0_layers": 2}
+    given = {**SMALL, **options, "weight_decay": 0.01, **settings}
+    channels = {"auxiliary": given.pop("auxiliary")} if "auxiliary" in given else {}
+    return Object2Vec(**given).fit(*drawn(49), run=run, **channels)
+
+
+def close(one: Object2Vec, other: Object2Vec) -> None:
+    for name, array in one.arrays().items():
+        np.testing.assert_allclose(other.arrays()[name], array, rtol=0, atol=2e-4, err_msg=name)
+
+
+def judged(run: RecordingRun) -> list[float]:
+    return [float(line.rpartition("=")[2]) for line in run.lines if line.startswith("#quality_metric")]
+
+
+@pytest.mark.parametrize("network", ["hcnn", "bilstm", "pooled_embedding"])
+@pytest.mark.parametrize("rate", [0, 3])
+@pytest.mark.parametrize("storage", ["dense", "row_sparse"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_several_devices_learn_what_one_does(
+    network: str, rate: int, storage: str, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"enc0_network": network, "negative_sampling_rate": rate, "token_embedding_storage_type": storage}
+    runs = [RecordingRun() for _ in range(3)]
+    alone, two, three = (
+        on(count, monkeypatch, run, tied_token_embedding_weight=tied, **settings)
+        for count, run in zip((1, 2, 3), runs, strict=True)
+    )
+    close(alone, two)
+    close(alone, three)
+    assert len(judged(runs[0])) == 4
+    for run in runs[1:]:
+        assert judged(run) == pytest.approx(judged(runs[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bucket_width": 2, "enc0_network": "hcnn"},
+        {"output_layer": "mean_squared_error", "token_embedding_storage_type": "row_sparse", "optimizer": "adagrad"},
+        {
+            "enc1_network": "hcnn", "enc1_vocab_size": 25, "enc1_max_seq_len": 3, "enc1_token_embedding_dim": 6,
+            "token_embedding_storage_type": "row_sparse", "optimizer": "sgd", "negative_sampling_rate": 20,
+        },
+    ],
+)  # fmt: skip
+def test_several_devices_with_other_options(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    close(on(1, monkeypatch, **settings), on(2, monkeypatch, **settings))
+
+
+@pytest.mark.parametrize("storage", ["dense", "row_sparse"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_several_devices_with_pretrained_vectors(
+    tmp_path: Path, storage: str, freeze: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vectors.txt").write_text("".join(f"w{k} {k} 1 2 3\n" for k in range(15)))
+    (tmp_path / "vocab.json").write_text(json.dumps({f"w{k}": k for k in range(20)}))
+    settings = {
+        "enc0_pretrained_embedding_file": "vectors.txt", "enc0_vocab_file": "vocab.json", "enc_dim": 4,
+        "enc0_freeze_pretrained_embedding": freeze, "token_embedding_storage_type": storage, "auxiliary": tmp_path,
+    }  # fmt: skip
+    close(on(1, monkeypatch, **settings), on(3, monkeypatch, **settings))
+
+
+@pytest.mark.parametrize("storage", ["dense", "row_sparse"])
+def test_a_run_on_two_devices_goes_on_from_its_checkpoint(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"token_embedding_storage_type": storage, "negative_sampling_rate": 2, "early_stopping_tolerance": 1e-6}
+    whole = on(2, monkeypatch, **settings, epochs=4)
+    first, second = RecordingRun(), RecordingRun()
+    first.checkpoints = second.checkpoints = tmp_path
+    on(2, monkeypatch, first, **settings)
+    resumed = on(2, monkeypatch, second, **settings, epochs=4)
+    assert "Training goes on after epoch 1" in second.lines
+    for name, array in whole.arrays().items():
+        assert np.array_equal(array, resumed.arrays()[name]), name

@@ -250,6 +250,17 @@ def test_two_devices_without_syncbn_have_statistics_of_their_own(monkeypatch: py
     assert found(two.lines, "train loss") == pytest.approx(found(one.lines, "train loss"), rel=0.3)
 
 
+def test_training_on_two_devices_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nets, "every_device", lambda run: [torch.device("cpu")] * 2)
+    monkeypatch.setattr(nn.Dropout, "forward", lambda layer, x: x)  # threads would draw in any order
+    whole, second = RecordingRun(), Stopping(checkpoints=tmp_path)
+    first = Stopping(lambda run: len(found(run.lines, "validation mIOU")) == 1, tmp_path)
+    for run in (whole, first, second):
+        small(epochs=2).fit(*TRAIN, validation=HELD, run=run)
+    expected, (goes_on,) = found(whole.lines, "train loss"), found(second.lines, "train loss")
+    assert goes_on == pytest.approx(expected[1], rel=1e-5)
+
+
 def test_synchronised_normalisation_is_torchs_for_one_copy() -> None:
     torch.manual_seed(0)
     plain = Segmenter(Tiny(), "deeplab", 3).train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagesmith.algorithms.seq2seq.buckets import Padded, assigned, batches, buckets_of
+from sagesmith.algorithms.seq2seq.buckets import Padded, assigned, batches, buckets_of, shared
 from sagesmith.algorithms.seq2seq.sentences import Pairs, Sentences, _read_compiled, _read_plain, read_pairs, written
 from sagesmith.algorithms.seq2seq.vocabulary import Vocabulary
 from sagesmith.formats.channel import Channel
@@ -200,6 +201,22 @@ def test_a_pass_holds_every_pair_once_in_batches_of_one_bucket() -> None:
     again, other = (batches(pairs, bucket, 16, np.random.default_rng(seed)) for seed in (1, 2))
     assert [one.tolist() for one in made] == [one.tolist() for one in again]
     assert [one.tolist() for one in made] != [one.tolist() for one in other]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=9), st.integers(1, 4))
+def test_the_largest_part_of_a_batch_is_as_small_as_can_be(lengths: list[int], parts: int) -> None:
+    """Against all ways to cut it: a part costs its pairs times its longest sentences."""
+    pairs = drawn_pairs([(length, length) for length in sorted(lengths)])
+    found = shared(pairs, np.arange(len(lengths)), parts)
+    assert np.concatenate(found).tolist() == list(range(len(lengths)))
+    assert len(found) == min(parts, len(lengths))
+
+    def cost(cut: list[np.ndarray]) -> int:
+        return max(len(part) * int(pairs.source.lengths[part].max()) for part in cut)
+
+    ways = combinations(range(1, len(lengths)), len(found) - 1)
+    assert cost(found) == min(cost(np.split(np.arange(len(lengths)), way)) for way in ways)
 
 
 def test_a_batch_is_padded_behind_and_ends_its_labels() -> None:

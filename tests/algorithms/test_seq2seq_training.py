@@ -104,6 +104,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, setting
     assert same(whole, resumed)
 
 
+def test_a_job_with_more_epochs_goes_on_from_one_with_fewer(tmp_path: Path) -> None:
+    fitted(Recording(tmp_path), max_num_epochs=2)
+    run = Recording(tmp_path)
+    assert same(fitted(run, max_num_epochs=4, min_num_epochs=1), fitted(max_num_epochs=4))
+    assert any(line.startswith("Training goes on after checkpoint [") for line in run.lines)
+
+
 def test_a_checkpoint_of_other_settings_is_left_aside(tmp_path: Path) -> None:
     fitted(Recording(tmp_path, stop_after=1))
     run = Recording(tmp_path)
@@ -172,6 +179,46 @@ def test_every_optimizer_learns(optimizer: str) -> None:
     fitted(run, optimizer_type=optimizer, learning_rate=0.5 if optimizer == "sgd" else 0.01, max_num_epochs=4)
     values = run.values("perplexity")
     assert values[-1] < values[0] < 20
+
+
+# -- several devices ---------------------------------------------------------------------------------------------
+def on_devices(monkeypatch: pytest.MonkeyPatch, count: int, run: Run | None = None, **settings: Any) -> Seq2Seq:
+    with monkeypatch.context() as patched:
+        patched.setattr(nets, "every_device", lambda run: [torch.device("cpu")] * count)
+        return fitted(run, **settings)
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training_metric": "accuracy", "optimizer_type": "sgd", "learning_rate": 0.5, "momentum": 0.5},
+        {"batch_size": 59, "num_layers_encoder": 2, "rnn_cell_type": "gru"},  # a last batch of one sentence
+        {"encoder_type": "cnn", "decoder_type": "cnn", "bucketing_enabled": False, "clip_gradient": -1},
+    ],
+)
+def test_several_devices_learn_what_one_learns(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], devices: int
+) -> None:
+    """Sentences differ in length, so that parts have other numbers of rows and of tokens."""
+    alone, together = Recording(), Recording()
+    one = fitted(alone, bucket_width=100, **settings)
+    several = on_devices(monkeypatch, devices, together, bucket_width=100, **settings)
+    for name, expected in weights(one).items():
+        np.testing.assert_allclose(weights(several)[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
+    told = [[line for line in run.lines if " Train-" in line] for run in (alone, together)]
+    assert len(told[0]) == len(told[1]) > 0
+    for here, there in zip(*told, strict=True):
+        assert here.split("=")[0] == there.split("=")[0]
+        assert float(there.split("=")[1]) == pytest.approx(float(here.split("=")[1]), rel=1e-4)
+
+
+def test_a_killed_run_goes_on_on_several_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = on_devices(monkeypatch, 2, max_num_epochs=4)
+    on_devices(monkeypatch, 2, Recording(tmp_path, stop_after=3), max_num_epochs=4)
+    run = Recording(tmp_path)
+    assert same(whole, on_devices(monkeypatch, 2, run, max_num_epochs=4))
+    assert "Training goes on after checkpoint [3]: 6 updates" in run.lines
 
 
 # -- schedules, BLEU, beams ------------------------------------------------------------------------------------

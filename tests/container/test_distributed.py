@@ -232,6 +232,17 @@ def test_a_failed_host_gives_its_reason_to_the_other(tmp_path: Path, clean_envir
     assert "algo-2 gave up: algo-2: AlgorithmError: algo-2 cannot go on" in ended[0].failure
 
 
+@pytest.mark.parametrize("host", ["algo-1", "algo-2"])
+def test_bad_data_of_one_host_are_every_hosts_client_error(
+    tmp_path: Path, clean_environment: dict[str, str], host: str
+) -> None:
+    ended = TwoHosts(tmp_path, clean_environment, fault=f"refuse:{host}").run()
+    assert [each.status for each in ended] == [1, 1]
+    own, other = ended if host == "algo-1" else ended[::-1]
+    assert own.failure == "ClientError: line 3: no number\n"
+    assert other.failure == f"ClientError: {host}: line 3: no number\n"
+
+
 def test_xgboost_trains_on_two_hosts_and_leaves_one_model(tmp_path: Path, clean_environment: dict[str, str]) -> None:
     hosts = TwoHosts(tmp_path, clean_environment)
     for number, job in enumerate(hosts.jobs):

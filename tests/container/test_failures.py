@@ -21,6 +21,12 @@ from sagesmith.contract import FAILURE_CHARACTERS, JobFolder
         (RuntimeError("XGB train call failed"), "AlgorithmError: XGB train call failed", 2),
         (RuntimeError("label < 0\nStack trace:\n  [bt] (0) x.so"), "AlgorithmError: label < 0", 2),
         (KeyError("a"), "AlgorithmError: KeyError: 'a'", 2),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 12 bytes"),
+            "AlgorithmError: Out of memory: DefaultCPUAllocator: can't allocate memory: 12 bytes; "
+            "ask for a larger instance type",
+            2,
+        ),
         (MemoryError("12 GB"), "AlgorithmError: Out of memory: 12 GB; ask for a larger instance type", 2),
         (
             OSError(errno.ENOSPC, "No space left on device", "/ml/x"),

@@ -128,11 +128,17 @@ def test_a_model_that_cannot_be_loaded_is_a_500_with_the_reason(job: Job, conten
     assert job.folder.failure.read_text().startswith("ClientError: ")
 
 
+def test_the_number_of_workers_can_be_chosen(trained: Job) -> None:
+    with serving(trained, MODEL_SERVER_WORKERS="3") as server:
+        assert json.loads(server.call("/execution-parameters").body)["MaxConcurrentTransforms"] == 3
+
+
 @pytest.mark.parametrize(
     ("environment", "text"),
     [
         ({"SAGEMAKER_MULTI_MODEL": "true"}, "multi-model is not built yet"),
         ({"SAGEMAKER_PROGRAM": "inference.py"}, "inference scripts are not built yet"),
+        ({"MODEL_SERVER_WORKERS": "0"}, "MODEL_SERVER_WORKERS must be a whole number from 1 to 4096, found '0'"),
         ({"MAX_CONTENT_LENGTH": "much"}, "MAX_CONTENT_LENGTH must be a whole number from 1 to 1099511627776"),
     ],
 )

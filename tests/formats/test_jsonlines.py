@@ -91,11 +91,14 @@ def test_nothing_is_no_rows() -> None:
 
 
 def test_records() -> None:
-    def records(kind: str, body: bytes) -> list[dict[str, Any]]:
+    def records(kind: str, body: bytes) -> list[tuple[dict[str, Any], str]]:
         return list(format_of(ContentType.parse(kind)).records(Source.of_body(body), Options()))
 
-    assert records("jsonlines", b'{"a": 1}\n\n{"b": [2]}') == [{"a": 1}, {"b": [2]}]
-    assert records("json", b'[{"a": 1}]') == records("json", b'{"a": 1}') == [{"a": 1}]
+    assert records("jsonlines", b'{"a": 1}\n\n{"b": [2]}') == [
+        ({"a": 1}, "request, line 1"),
+        ({"b": [2]}, "request, line 3"),
+    ]
+    assert records("json", b'[{"a": 1}]') == records("json", b'{"a": 1}') == [({"a": 1}, "request, record 1")]
     with pytest.raises(DataError, match="line 2: not a JSON object"):
         records("jsonlines", b'{"a": 1}\n3')
 

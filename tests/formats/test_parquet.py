@@ -44,7 +44,9 @@ def test_a_file_and_a_stream_read_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(body(COLUMNS))
     channel = Channel.from_folder("train", tmp_path, "application/x-parquet")
     np.testing.assert_array_equal(channel.read().features, np.float32(ROWS))
-    assert [row["e"] for row in channel.records()] == [7, 8, 7]
+    assert [(row["e"], place) for row, place in channel.records()] == [
+        (value, f"{tmp_path}/a.parquet, record {number}") for number, value in enumerate([7, 8, 7], 1)
+    ]
     from sagesmith.formats.parquet import Parquet
 
     stream = Source.of_stream("pipe", io.BytesIO(body(COLUMNS)))

@@ -249,5 +249,6 @@ def test_sparse_rows_match_scipy() -> None:
 
 
 def test_records_are_given_whole() -> None:
-    (found,) = format_of(ContentType.parse(TYPE)).records(Source.of_body(good), Options())
+    ((found, place),) = format_of(ContentType.parse(TYPE)).records(Source.of_body(good), Options())
+    assert place == "request, record 1"
     assert found["features"]["values"].values.tolist() == [1, 2]

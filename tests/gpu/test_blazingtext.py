@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from sagesmith.algorithms import BlazingText
+from sagesmith.algorithms.blazingtext import devices_torch, hosts, rows_torch
 from sagesmith.testing.check_algorithm import RecordingRun
 from tests.algorithms.blazingtext_texts import drawn
 from tests.algorithms.test_blazingtext_vectors import closeness
@@ -43,6 +45,41 @@ def test_words_of_a_topic_come_close(mode: str, subwords: bool, tmp_path: Path) 
     assert within > between + 0.4, (within, between)
     model.save(tmp_path)
     assert np.array_equal(BlazingText.load(tmp_path).predict(["wave", "unheard"]), model.predict(["wave", "unheard"]))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+@pytest.mark.parametrize("subwords", [False, True])
+@pytest.mark.parametrize("mode", ["skipgram", "cbow"])
+def test_all_gpus_learn_as_much_as_one(mode: str, subwords: bool) -> None:
+    settings = SMALL | {"mode": mode, "subwords": subwords, "sampling_threshold": 0.01, "evaluation": False}
+    gaps = []
+    for count in (1, torch.cuda.device_count()):
+        run = RecordingRun()
+        run.gpus = count
+        for number in range(count):
+            torch.cuda.reset_peak_memory_stats(number)
+        within, between = closeness(BlazingText(**settings).fit(drawn(3000)[0], run=run).predict)
+        gaps.append(within - between)
+        assert all(torch.cuda.max_memory_allocated(number) for number in range(count)), "a GPU held nothing"
+    assert f"The host has {count} GPUs; {count} of them used" in run.lines
+    assert gaps[1] > 0.9 * gaps[0]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_copies_on_gpus_are_the_same_after_a_meeting() -> None:
+    places = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    start = np.random.default_rng(0).normal(size=(1001, 4)).astype(np.float32)
+    moves = np.random.default_rng(1).normal(size=(len(places), 1001, 4)).astype(np.float32)
+    tables = [rows_torch.Table(start, place) for place in places]
+    copies = devices_torch.Copies(tables)
+    for table, move, place in zip(tables, moves, places, strict=True):
+        table.values += torch.from_numpy(move).to(place)
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(copies.join, range(len(places))))
+        list(pool.map(copies.take, range(len(places))))
+    for table in tables:
+        assert torch.equal(table.values.cpu(), tables[0].values.cpu())
+        assert np.allclose(table.values.cpu(), start + hosts.joined(list(moves)), atol=1e-5)
 
 
 def test_a_classifier_learns_as_on_processors() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sagesmith.algorithms import NTM, DeepAR, Object2Vec, Seq2Seq
+from sagesmith.algorithms import NTM, DeepAR, Object2Vec, Seq2Seq, nets
 from sagesmith.algorithms.base import Algorithm
 from sagesmith.testing.check_algorithm import RecordingRun
 from tests.algorithms import deepar_series, ntm_documents, object2vec_pairs, seq2seq_sentences
@@ -139,6 +139,34 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
+    monkeypatch.setattr(nets, "every_device", lambda run: devices)
+    before = []
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+        before.append(torch.cuda.max_memory_allocated(device))
+    model, _ = trained(CASES[name], gpus=2)
+    for device, memory in zip(devices, before, strict=True):
+        assert torch.cuda.max_memory_allocated(device) > memory, f"nothing was on {device}"
+    assert CASES[name].quality(model) >= CASES[name].enough
+
+
+def test_seq2seq_takes_the_steps_of_one_gpu_on_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = seq2seq_sentences.SMALL | {"optimizer_type": "sgd", "learning_rate": 0.5, "max_num_batches": 30}
+    found = []
+    for count in (1, 3):
+        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
+        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        run = RecordingRun()
+        run.gpus = count
+        model = Seq2Seq(**settings).fit(*SENTENCES, validation=SENTENCES, run=run)
+        found.append(nets.weights_of(model.network_))
+    for name, expected in found[0].items():
+        np.testing.assert_allclose(found[1][name], expected, rtol=1e-2, atol=1e-3, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["deepar", "ntm", "object2vec", "seq2seq rnn"])
 def test_a_stopped_run_goes_on_on_the_gpu(name: str, tmp_path: Path) -> None:
     class Stopped(RecordingRun):
@@ -159,3 +187,34 @@ def test_a_stopped_run_goes_on_on_the_gpu(name: str, tmp_path: Path) -> None:
         model = case.make().fit(*case.data, run=run, **more)
     assert any("heckpoint" in line or "esum" in line or "goes on" in line for line in run.lines), run.lines[:20]
     assert case.quality(model) >= case.enough
+
+
+@pytest.mark.parametrize("network", ["pooled_embedding", "hcnn", "bilstm"])
+@pytest.mark.parametrize("storage", ["dense", "row_sparse"])
+def test_object2vec_learns_on_two_gpus_what_it_learns_on_one(
+    network: str, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one GPU twice where there is no second. LSTMs of cuDNN may round to TF32, so losses are level, not equal."""
+    losses = []
+    for count in (1, 2):
+        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
+        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        run = RecordingRun()
+        run.gpus = count
+        settings = {"enc0_network": network, "token_embedding_storage_type": storage, "negative_sampling_rate": 2}
+        model = Object2Vec(**object2vec_pairs.SMALL | settings | {"epochs": 3}).fit(PAIRS, LABELS, run=run)
+        losses.append([float(line.rpartition("=")[2]) for line in run.lines if "train cross_entropy" in line])
+        assert np.isfinite(model.predict_proba(PAIRS[:20])).all()
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_the_preferred_mode_says_what_is_in_the_gpus_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = trained(CASES["object2vec"], gpus=1)
+    model.save(tmp_path)
+    for mode, dense in (("embedding", "cpu"), ("classification", "cuda"), ("", "cuda")):
+        monkeypatch.setenv("INFERENCE_PREFERRED_MODE", mode)
+        loaded = Object2Vec.load(tmp_path)
+        places = {weight.device.type for weight in loaded.network_.mlp.parameters()}
+        assert (places, loaded.network_.device.type) == ({dense}, "cuda")
+        assert np.allclose(loaded.predict_proba(PAIRS[:20]), model.predict_proba(PAIRS[:20]), atol=1e-4)

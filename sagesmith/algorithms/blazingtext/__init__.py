@@ -161,18 +161,18 @@ class BlazingText(Algorithm):
         if self.settings["early_stopping"] and "validation" not in channels:
             raise ValueError("early_stopping=True needs a validation channel")
         run.log("nvidia-smi took: 0.0 secs to identify %d gpus", run.gpus)
-        device = gpu.device_of(run, mode)
+        devices = gpu.devices_of(run, mode)
         if len(run.hosts) > 1:
             run.log("Running distributed CPU BlazingText training using %s on %d hosts.", mode, len(run.hosts))
         else:
-            kind = "CPU" if device is None else "GPU"
+            kind = "GPU" if devices else "CPU"
             run.log("Running single machine %s BlazingText training using %s mode.", kind, mode)
         if mode == SUPERVISED:
-            self._train_classifier(channels, run, device)
+            self._train_classifier(channels, run, devices[0] if devices else None)
         else:
-            self._train_vectors(channels["train"], run, device)
+            self._train_vectors(channels["train"], run, devices)
 
-    def _train_vectors(self, channel: Channel, run: Run, device: Any) -> None:
+    def _train_vectors(self, channel: Channel, run: Run, devices: Sequence[Any]) -> None:
         from sagesmith.algorithms.blazingtext import reading, word2vec
         from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 
@@ -185,7 +185,7 @@ class BlazingText(Algorithm):
             )
         run.log("Read %dM words", round(dictionary.tokens / 1e6))
         run.log("Number of words:  %d", dictionary.words)
-        model = word2vec.train(reading.known(stream, final, vocabulary), dictionary, settings, run, device)
+        model = word2vec.train(reading.known(stream, final, vocabulary), dictionary, settings, run, devices)
         self._take(model)
         self.distributed_ = len(run.hosts) > 1
         self.evaluation_ = self._evaluated(run) if settings["evaluation"] and run.is_master else None
@@ -219,6 +219,8 @@ class BlazingText(Algorithm):
         if "validation" in channels:
             other = reading.words_of(channels["validation"], vocabulary, learn=False, labelled=True)
             held_out = supervised.lines_of(other, vocabulary, final, arguments, dictionary.words)
+            if len(held_out.ends) < 2:
+                raise ValueError("channel validation holds no line with a label")
         learner = supervised.Learner.drawn(lines, dictionary, arguments, settings["seed"])
         supervised.train(learner, held_out, len(stream), settings, run, device)
         self._take(learner.model(dictionary))

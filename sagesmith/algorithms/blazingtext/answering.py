@@ -52,6 +52,8 @@ def _of_json(body: bytes) -> tuple[list[str], list[int]]:
     configuration = document.get("configuration", {})
     if not isinstance(configuration, dict):
         raise DataError(f"request: configuration {configuration!r:.80} is no object")
+    if unknown := sorted(configuration.keys() - {"k"}):
+        raise DataError(f"configuration has no key {unknown[0]!r:.80}; it has: k")
     k = _k(configuration.get("k", 1), "configuration")
     return texts, [k] * len(texts)
 

@@ -15,6 +15,7 @@ from sagesmith.algorithms.blazingtext.dictionary import PREFIX, Vocabulary, labe
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
+from sagesmith.formats.lines import BOM
 from sagesmith.formats.nesting import load_json
 from sagesmith.formats.source import Source
 
@@ -132,8 +133,8 @@ def _files(channel: Channel) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def _of_text(source: Source) -> Iterator[bytes]:
-    held = b""
     with source.open() as stream:
+        held = stream.read(len(BOM)).removeprefix(BOM)
         while block := stream.read(BLOCK):
             block = held + block
             end = max(block.rfind(bytes([byte])) for byte in BETWEEN) + 1
@@ -161,8 +162,8 @@ def _gathered(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _of_records(channel: Channel) -> Iterator[bytes]:
-    for number, record in enumerate(channel.records(), 1):
-        yield _of_pair(record.get("source"), record.get("label"), f"record {number} of channel {channel.name!r}")
+    for record, place in channel.records():
+        yield _of_pair(record.get("source"), record.get("label"), place)
 
 
 def _of_pair(source: Any, label: Any, place: str) -> bytes:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,18 @@ class Progress:
         self._rate, self._words = rate, max(1, words)
         self._started = self._told = time.monotonic()
         self._begun = 0  # words that an earlier run had done
+        self._lock = Lock()
         self.done = 0
 
     def resume(self, words: int) -> None:
         """So many words were learnt from before a checkpoint."""
         self._begun = self.done = words
+
+    def add(self, words: int) -> None:
+        """So many more words are done; any thread may say so."""
+        with self._lock:
+            self.done += words
+            self.tell()
 
     def rate_at(self, words: int) -> float:
         """The rate once so many words are done."""
@@ -85,7 +93,7 @@ class Team:
             seeded(hash((self._seed, self._run.rank, stream, part)) & 0x7FFFFFFFFFFFFFFF, state)
             if self._pool is None:
                 found.append(learn(begin, end, rates, state))
-                self._count(last - first, progress)
+                progress.add(last - first)
             else:
                 waiting[self._pool.submit(learn, begin, end, rates, state)] = last - first
         return found
@@ -106,12 +114,8 @@ class Team:
     def _gather(self, waiting: dict[Future[Any], int], found: list[Any], progress: Progress) -> None:
         done, _ = wait(waiting, LOOK, return_when="FIRST_COMPLETED")
         for future in done:
-            self._count(waiting.pop(future), progress)
+            progress.add(waiting.pop(future))
             found.append(future.result())
-
-    def _count(self, words: int, progress: Progress) -> None:
-        progress.done += words
-        progress.tell()
 
     def map(self, function: Callable[[int, int], Any], count: int) -> list[Any]:
         """function(begin, end) over 0..count, in a part a thread."""

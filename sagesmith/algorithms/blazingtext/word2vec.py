@@ -6,7 +6,8 @@ Ji et al., arXiv 1604.04661 (shared negatives as matrix products).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,10 @@ def arguments_of(settings: Mapping[str, Any]) -> Arguments:
 
 
 def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
-    """Tables before anything is learnt: inputs at random, outputs 0. Only n-grams that occur have a row."""
+    """Tables before anything is learnt: inputs at random, outputs 0. Only n-grams that occur have a row.
+
+    Rows begin so wide that words, the means of their rows, begin as wide as those of one row do in word2vec.
+    """
     words, lexicon = dictionary.words, dictionary.lexicon
     grams = arguments.grams(words)
     ends = np.empty(words + 1, np.int64)
@@ -60,10 +64,11 @@ def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
     words_compiled.subwords(*given, rows)
     kept = np.union1d(np.arange(words), rows)
     inputs, width = table(len(kept), arguments.dim), arguments.dim
+    wide = math.sqrt(len(rows) / words)
     random = np.random.default_rng(seed)
     for begin in range(0, len(kept), LOT):
         part = inputs[begin : begin + LOT, :width]
-        part[:] = (random.random(part.shape, np.float32) - np.float32(0.5)) / width
+        part[:] = (random.random(part.shape, np.float32) - np.float32(0.5)) * wide / width
     return Tables(inputs, table(words, width), ends, np.searchsorted(kept, rows), kept)
 
 
@@ -75,15 +80,15 @@ def chances(dictionary: Dictionary, threshold: float) -> np.ndarray:
 
 
 def train(
-    words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any], run: Run, device: Any = None
+    words: np.ndarray, dictionary: Dictionary, settings: Mapping[str, Any], run: Run, devices: Sequence[Any] = ()
 ) -> Model:
     """Learns from a text (numbers of words, int32, -1 where a line ends), of which this host takes its share.
 
     Args:
-        device: a torch.device to learn on, in the modes skipgram and cbow; None: the processors.
+        devices: torch.devices to learn on, in the modes skipgram and cbow; none: the processors.
 
     Raises:
-        ValueError: what is learnt on a device is no number any more.
+        ValueError: what is learnt on devices is no number any more.
     """
     arguments = arguments_of(settings)
     tables = drawn(dictionary, arguments, settings["seed"])
@@ -93,14 +98,14 @@ def train(
         tables.outputs, settings["batch_size"],
     )  # fmt: skip
     with slices.Team(run, settings["seed"]) as team:
-        _epochs(team, words, plan, settings, run, device)
+        _epochs(team, words, plan, settings, run, devices)
     width = arguments.dim
     inputs = Rows(dictionary.words + arguments.bucket, width, tables.inputs, tables.kept if arguments.bucket else None)
     return Model(arguments, dictionary, inputs, Rows(dictionary.words, width, tables.outputs))
 
 
 def _epochs(
-    team: slices.Team, words: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run, device: Any
+    team: slices.Team, words: np.ndarray, plan: Plan, settings: Mapping[str, Any], run: Run, devices: Sequence[Any]
 ) -> None:
     epochs, own = settings["epochs"], hosts.share_of(words, run)
     progress = slices.Progress(run, settings["learning_rate"], len(own) * epochs, LINE)
@@ -111,7 +116,7 @@ def _epochs(
     cuts = slices.cuts_of(len(own), run.threads, LEAST)
     meetings = hosts.meetings(len(words), len(plan.outputs), run)
     together = hosts.Together(run, plan.inputs, plan.outputs)
-    learn = _learning(team, own, plan, settings, device)
+    learn = _learning(team, own, plan, settings, devices)
     for epoch in range(begun, epochs):
         for lap, part in enumerate(hosts.laps(cuts, meetings)):
             learn(part, epoch * hosts.LAPS + lap, progress)
@@ -129,20 +134,20 @@ def _epochs(
 
 
 def _learning(
-    team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], device: Any
+    team: slices.Team, own: np.ndarray, plan: Plan, settings: Mapping[str, Any], devices: Sequence[Any]
 ) -> Callable[[list[int], int, slices.Progress], None]:
     """What learns from the text between the cuts of a part, with random numbers of a stream, into the plan's tables."""
-    if device is not None:
-        from sagesmith.algorithms.blazingtext.word2vec_torch import OnDevice
+    if devices:
+        from sagesmith.algorithms.blazingtext.devices_torch import Devices
 
-        tables = OnDevice(plan, settings["mode"], settings["vector_dim"], settings["seed"], device)
+        tables = Devices(plan, settings["mode"], settings["vector_dim"], settings["seed"], devices)
 
-        def on_device(part: list[int], stream: int, progress: slices.Progress) -> None:
+        def on_devices(part: list[int], stream: int, progress: slices.Progress) -> None:
             tables.epoch(own[part[0] : part[-1]], stream, progress)
             if not tables.give_back():
                 raise ValueError(f"training diverged: learning_rate {settings['learning_rate']} is too large")
 
-        return on_device
+        return on_devices
     loop = getattr(word2vec_compiled, settings["mode"] + ("_subwords" if settings["subwords"] else ""))
 
     def learn(begin: int, end: int, rates: tuple[float, float], state: np.ndarray) -> None:

@@ -12,6 +12,7 @@ Imports torch at once: import this module inside the functions that train.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from sagesmith.algorithms.blazingtext.chance_compiled import LOW
 from sagesmith.algorithms.blazingtext.rows_torch import Table, ragged, sent
-from sagesmith.algorithms.blazingtext.slices import Progress
 from sagesmith.algorithms.blazingtext.word2vec_compiled import HALF, LINE, Plan
 
 LOT = 1 << 22  # words that are on the device at once
@@ -50,7 +50,8 @@ class OnDevice:
 
     def __init__(self, plan: Plan, mode: str, width: int, seed: int, device: torch.device) -> None:
         self._plan, self._seed, self._device = plan, seed, device
-        self._inputs, self._outputs = (Table(table[:, :width], device) for table in (plan.inputs, plan.outputs))
+        self.tables = tuple(Table(table[:, :width], device) for table in (plan.inputs, plan.outputs))
+        self._inputs, self._outputs = self.tables
         self._keep = sent((plan.keep / 2.0**32).astype(np.float32), device)
         self._chance = sent(((plan.noise >> HALF) / 2.0**32).astype(np.float32), device)
         self._other = sent((plan.noise & LOW).astype(np.int64), device)
@@ -65,26 +66,26 @@ class OnDevice:
         """Writes what was learnt into the plan's tables; whether it is numbers."""
         return all([self._inputs.give_back(self._plan.inputs), self._outputs.give_back(self._plan.outputs)])
 
-    @torch.no_grad()
-    def epoch(self, words: np.ndarray, stream: int, progress: Progress) -> None:
-        """Learns from words, LINE between lines, until the job is asked to stop."""
+    def steps(self, words: np.ndarray, stream: int, size: int, rate_at: Callable[[int], float]) -> Iterator[int]:
+        """Learns from words, LINE between lines, a chunk after the other; yields how many of the words are done.
+
+        Args:
+            stream: a number of these words' own, for the random numbers.
+            size: words of a chunk, as `size_of` gives it.
+            rate_at: the rate once so many of the words are done.
+        """
         for lot, begin in enumerate(range(0, len(words), LOT)):
             part = words[begin : begin + LOT]
-            before = progress.done
             random = torch.Generator(self._device).manual_seed(hash((self._seed, stream, lot)) & 0x7FFFFFFFFFFFFFFF)
             kept, lines, reach = self._kept(part, random)
-            size = self._size(len(words))
-            steps = range(0, len(reach), size)
-            for number, first in enumerate(steps):
-                if progress.run.stopping:
-                    return
-                done = len(part) * number // len(steps)
-                self._teach(self._chunk(kept, lines, reach, first, size, random), progress.rate_at(before + done))
-                progress.done = before + len(part) * (number + 1) // len(steps)
-                progress.tell()
-            progress.done = before + len(part)
+            chunks = range(0, len(reach), size)
+            for number, first in enumerate(chunks):
+                rate = rate_at(begin + len(part) * number // len(chunks))
+                self._teach(self._chunk(kept, lines, reach, first, size, random), rate)
+                yield begin + len(part) * (number + 1) // len(chunks)
+            yield begin + len(part)  # none of them may have stayed
 
-    def _size(self, words: int) -> int:
+    def size_of(self, words: int) -> int:
         """The words of a chunk, whole blocks, of a text of so many words."""
         most = min(CHUNKS[1], ROOM // (self._plan.negatives * self._inputs.values.shape[1]))
         return -(-max(CHUNKS[0], min(most, words // STEPS)) // self._block) * self._block

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sagesmith.algorithms.deepar.series import Packed
     from sagesmith.formats.channel import Channel
 
+    Known = tuple[list[int], int]  # categories of each `cat`, and how many `dynamic_feat` there are
+    Hidden = tuple[Packed, np.ndarray]  # series without their last values, and those, (n, prediction_length)
+
 KINDS = (
     "json", "json.gz", "jsonl", "jsonlines", "parquet", "application/json", "application/jsonlines",
     "application/x-jsonlines", "application/jsonl", "text/json", "text/jsonl", "application/x-parquet",
@@ -53,8 +56,10 @@ def _levels(values: Sequence[float]) -> str | None:
 
 
 def _cardinalities(value: Any) -> str | None:
-    right = not isinstance(value, list) or all(count > 0 for count in value)
-    return None if right else "auto, ignore or a list of whole numbers above 0"
+    from sagesmith.algorithms.deepar.series import MOST_CATEGORIES
+
+    right = not isinstance(value, list) or all(0 < count <= MOST_CATEGORIES for count in value)
+    return None if right else f"auto, ignore or a list of whole numbers from 1 to {MOST_CATEGORIES}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,9 @@ class DeepAR(FirstParty):
         "step size of Adam at the start", default=0.001, gt=0, le=10, tunable=Tunable(1e-5, 0.1, "Logarithmic")
     )
     likelihood: str = hp(f"noise model: {', '.join(NAMES)}", default="student-T", check=_known_likelihood)
-    mini_batch_size: int = hp("windows of a step", default=128, ge=1, tunable=Tunable(32, 1028))
+    mini_batch_size: int = hp(
+        "windows of a step, of each host; its GPUs share them", default=128, ge=1, tunable=Tunable(32, 1028)
+    )
     num_cells: int = hp("cells of an LSTM layer", default=40, ge=1, tunable=Tunable(30, 200))
     num_dynamic_feat: int | Literal["auto", "ignore", ""] = hp(
         "dynamic features of a series: auto (told by the data), ignore, or how many", default="auto", ge=0
@@ -155,61 +162,64 @@ class DeepAR(FirstParty):
 
         settings = self._given
         prepared = prepare(channels["train"], settings, run)
+        known = prepared.cards, len(prepared.centre)
+        tested = "test" in channels and run.is_master
+        # read before training: what is wrong with it must not cost a training
+        hidden = self._hidden(channels["test"], known, run) if tested else None
         from sagesmith.algorithms.deepar.fitting import fit  # torch: not before the data are known to be right
 
         found = fit(prepared, settings, run)
         if found is None:  # stopped before the first epoch's end
             raise ValueError("training was stopped before the first batch; there is no model")
-        self.cards_ = prepared.cards
-        self.width_ = len(prepared.centre)
+        self.cards_, self.width_ = known
         self._take(found)
-        if "test" in channels and run.is_master:
-            self._report(channels["test"], run)
+        if hidden:
+            self._report(hidden, run)
 
-    def _report(self, channel: Channel, run: Run) -> None:
+    def _report(self, hidden: Hidden, run: Run) -> None:
         samples = self.settings["num_eval_samples"]
         run.log("Evaluating model accuracy on testset using %d samples", samples)
-        scores = self._scores(channel, run)
+        scores = self._scores(hidden, run)
         for name, value in scores.items():
             run.metric_line(f"#test_score ({run.host}, {name}): {value!r}")
         for name in ("RMSE", "mean_wQuantileLoss"):
             run.quality(f"test {name}", scores[name])
 
-    def _scores(self, channel: Channel, run: Run) -> dict[str, float]:
-        from sagesmith.algorithms.deepar.scores import Scores
-
-        packed = self._packed(channel, 0)
+    def _hidden(self, channel: Channel, known: Known, run: Run) -> Hidden:
+        """The series of a test channel without their ends, and the ends."""
+        packed = self._packed(channel, known, 0)
         horizon = self.settings["prediction_length"]
         long = np.flatnonzero(packed.lengths >= horizon)
         if len(long) < len(packed):
             run.log("%d test series are shorter than prediction_length and are ignored", len(packed) - len(long))
         if not len(long):
             raise ValueError(f"the test channel holds no series of at least prediction_length {horizon} values")
-        known, truths = packed.some(long).without_last(horizon)
+        return packed.some(long).without_last(horizon)
+
+    def _scores(self, hidden: Hidden, run: Run) -> dict[str, float]:
+        from sagesmith.algorithms.deepar.scores import Scores
+
+        packed, truths = hidden
         scores, at = Scores(self.settings["test_quantiles"]), 0
-        for paths in self._paths(known, self.settings["num_eval_samples"], run.threads):
+        for paths in self._paths(packed, self.settings["num_eval_samples"], run.threads):
             scores.take(paths, truths[at : at + len(paths)])
             at += len(paths)
         return scores.values()
 
     # -- asking ------------------------------------------------------------------------------------------------
-    def _packed(self, channel: Channel, ahead: int) -> Packed:
-        """The series of a channel, checked against the model.
+    def _packed(self, channel: Channel, known: Known, ahead: int) -> Packed:
+        """The series of a channel, checked against a model's categories and its number of dynamic features.
 
         Raises:
             DataError: naming the place and the field.
         """
-        from sagesmith.algorithms.deepar.preparing import check_categories, check_values, packer_of
+        from sagesmith.algorithms.deepar.preparing import packer_of
         from sagesmith.algorithms.deepar.series import records_of
 
-        settings = self._given
-        packer = packer_of(settings, (len(self.cards_), self.width_), ahead)
+        packer = packer_of(self._given, known, ahead)
         for record, place in records_of(channel):
             packer.take(record, place)
-        packed = packer.packed()
-        check_values(packed, settings["likelihood"], channel.name)
-        check_categories(packed, self.cards_, f"channel {channel.name!r}")
-        return packed
+        return packer.packed()
 
     def _paths(self, packed: Packed, samples: int, threads: int) -> Any:
         from sagesmith.algorithms.deepar.forecasts import Forecaster
@@ -234,7 +244,7 @@ class DeepAR(FirstParty):
 
         self._check_fitted()
         horizon = self.settings["prediction_length"]
-        packed = self._packed(self.channel_of("predict", series), horizon)
+        packed = self._packed(self.channel_of("predict", series), (self.cards_, self.width_), horizon)
         parts = list(self._paths(packed, num_samples, Run().threads))
         paths = np.concatenate([np.empty((0, horizon, num_samples), np.float32), *parts])
         levels = quantiles_of(paths, [float(level) for level in quantiles])
@@ -248,7 +258,8 @@ class DeepAR(FirstParty):
     def evaluate(self, series: Any) -> dict[str, float]:
         """The scores of the test channel, by SageMaker's names, for series whose ends are hidden from the model."""
         self._check_fitted()
-        return self._scores(self.channel_of("test", series), Run())
+        run = Run()
+        return self._scores(self._hidden(self.channel_of("test", series), (self.cards_, self.width_), run), run)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the mean weighted quantile loss of `evaluate`: the larger, the better."""

@@ -28,6 +28,7 @@ from sagesmith.formats.compiled import compiled, inlined
 GOLDEN, MIX_1, MIX_2 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 LOW, HIGH = np.uint32(0xFFFF), np.uint32(16)
 ONE, ZERO = np.float32(1.0), np.float32(0.0)
+KEPT = 6  # rows of a cell in what the way back needs
 FARTHEST = np.float32(31.0)  # of powers of two: the product of four is still a number
 
 
@@ -80,15 +81,14 @@ keep_cell, keep_output = _keeping(False), _keeping(True)
 
 @inlined
 def cell_of(
-    sums: Any, gate: Any, cells: Any, outputs: Any, fresh: Any, t: Any, unit: Any, begin: Any, first: Any, line: Any,
-    bar: Any,
-) -> None:  # fmt: skip
+    sums: Any, cells: Any, before: Any, kept: Any, shown: Any, unit: Any, begin: Any, first: Any, line: Any, bar: Any
+) -> None:
     """A cell's step for the columns from `first` on, from the sums (4, W) of its gates.
 
-    gate (4H, B), fresh (H, B), cells and outputs (T + 1, H, B) as in `forward`. With e = exp(-x), sigmoid x =
-    1 / (1 + e) and tanh x = 2 / (1 + e²) - 1; one division serves for all four gates.
+    cells (H, W) go on; before (H, W) is what the cells said the step before; kept (6H, W) and shown (H, B) are filled.
+    With e = exp(-x), sigmoid x = 1 / (1 + e) and tanh x = 2 / (1 + e²) - 1; one division serves for all four gates.
     """
-    units, cell, after, output, shown = len(fresh), cells[t], cells[t + 1], outputs[t], outputs[t + 1]
+    row = KEPT * unit
     two, one = spread16(TWO), spread16(ONE)
     for b in range(0, sums.shape[1], WIDTH):
         p, q = _below(load16(sums, 0, b), LEFT), _below(load16(sums, 1, b), LEFT)
@@ -98,17 +98,28 @@ def cell_of(
         left, right = whole * high, whole * low
         i, f, g, o = q * left, p * left, (two - r) * s * right, r * right
         at, column = first + b, np.uint32(first + b - begin)
-        held = load16(cell, unit, at)
+        held = load16(cells, unit, b)
         new = fma(f, held, i * g)
         n = _below(new, TWICE_LEFT)
         seen = (two - n) / n
-        store(gate, unit, at, i)
-        store(gate, units + unit, at, f)
-        store(gate, 2 * units + unit, at, g)
-        store(gate, 3 * units + unit, at, o)
-        store(fresh, unit, at, seen)
-        store(after, unit, at, keep_cell(line, column, bar, held, new))
-        store(shown, unit, at, keep_output(line, column, bar, load16(output, unit, at), o * seen))
+        store(kept, row, b, i)
+        store(kept, row + 1, b, f)
+        store(kept, row + 2, b, g)
+        store(kept, row + 3, b, o)
+        store(kept, row + 4, b, held)
+        store(kept, row + 5, b, seen)
+        store(cells, unit, b, keep_cell(line, column, bar, held, new))
+        store(shown, unit, at, keep_output(line, column, bar, load16(before, unit, b), o * seen))
+
+
+@inlined
+def kept_of(kept: Any, steps: Any, units: Any, first: Any, width: Any) -> Any:
+    """What the way back needs of a block of columns, (T, 6H, W) in one piece, as memory is read fastest.
+
+    Six rows a cell: its gates, its state before, and tanh of its fresh state.
+    """
+    size = steps * KEPT * units
+    return kept[first * size : (first + width) * size].reshape((steps, KEPT * units, width))
 
 
 @inlined
@@ -122,33 +133,32 @@ def _forward(
     inputs: Any,
     fixed: Any,
     table: Any,
-    gates: Any,
-    cells: Any,
+    kept: Any,
     outputs: Any,
-    squashed: Any,
     rate: Any,
     seed: Any,
 ) -> None:
-    """A layer's outputs (T + 1, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
+    """A layer's outputs (T, H, B) from inputs (T, D, B) and what is added to the gates of each step, fixed (4H, B).
 
-    table (H, 4 (H + D)): steps_compiled.py. `cells` and `outputs` (T + 1, H, B) begin with the states before. `gates`
-    (T, 4H, B) become what the gates are; `squashed` (T, H, B) is tanh of the fresh cells.
+    table (H, 4 (H + D)): steps_compiled.py. kept (6 T H B,) is filled for the way back: `kept_of`.
     A range is a multiple of 16 columns.
     """
-    steps, units, wide = squashed.shape[0], squashed.shape[1], inputs.shape[1]
+    (steps, units, _), wide = outputs.shape, inputs.shape[1]
     bar, at = bar_of(rate), begin
     while at < end:
         width = width_of(end - at)
-        source, sums = np.empty((units + wide, width), np.float32), np.empty((4, width), np.float32)
+        source, sums = np.zeros((units + wide, width), np.float32), np.empty((4, width), np.float32)
         begun = np.empty((4 * units, width), np.float32)
+        cells, block = np.zeros((units, width), np.float32), kept_of(kept, steps, units, at, width)
         columns(fixed, at, begun)
         for t in range(steps):
-            columns(outputs[t], at, source[:units])
+            if t:
+                columns(outputs[t - 1], at, source[:units])
             columns(inputs[t], at, source[units:])
             for u in range(units):
                 add_up(table, u, source, units + wide, begun, sums)
                 line = line_of(seed, t, u, begin)
-                cell_of(sums, gates[t], cells, outputs, squashed[t], t, u, begin, at, line, bar)
+                cell_of(sums, cells, source, block[t], outputs[t], u, begin, at, line, bar)
         at += width
 
 

@@ -48,13 +48,17 @@ class Network(nn.Module):
         self.head = nn.Linear(cells, likelihood.parameters)
         self.linear = nn.Parameter(torch.zeros(straight), requires_grad=likelihood.linear)
 
-    def forward(self, inputs: Tensor, static: Tensor, cats: Tensor) -> Tensor:
+    def seeds(self) -> list[int]:
+        """What a pass draws zoneout from, a number for each layer: drawn apart, as copies run in threads."""
+        return [int(torch.randint(0, 1 << 31, (1,))) for _ in self.layers]
+
+    def forward(self, inputs: Tensor, static: Tensor, cats: Tensor, seeds: Sequence[int]) -> Tensor:
         """θ, (T, parameters, B), from inputs (T, D, B), static (B, 3) and cats (B, C)."""
         embedded = [table(cats[:, index]) for index, table in enumerate(self.embeddings)]
         fixed = self.fixed(torch.cat([*embedded, static], 1)).t()
-        hidden = self.layers[0](inputs, fixed)
-        for layer in self.layers[1:]:
-            hidden = hidden + layer(hidden, None)
+        hidden = self.layers[0](inputs, fixed, seeds[0])
+        for layer, seed in zip(self.layers[1:], seeds[1:], strict=True):
+            hidden = hidden + layer(hidden, None, seed)
         theta = product(self.head.weight, hidden) + self.head.bias[:, None]
         if not self.likelihood.linear:
             return theta
@@ -80,10 +84,9 @@ class Lstm(nn.Module):
             self.bias[cells : 2 * cells] = 1.0  # remember at first: Jozefowicz et al., 2015
         self.rate, self.workers = rate, workers
 
-    def forward(self, sequence: Tensor, fixed: Tensor | None) -> Tensor:
+    def forward(self, sequence: Tensor, fixed: Tensor | None, seed: int) -> Tensor:
         bias = self.bias[:, None]
         begun = bias.expand(-1, sequence.shape[2]) if fixed is None else fixed + bias
-        seed = int(torch.randint(0, 1 << 31, (1,)))
         given = (sequence, begun, self.input, self.recurrent, self.rate, seed)
         if sequence.device.type == "cpu":
             return _Unrolled.apply(*given, self.workers)  # type: ignore[no-any-return,no-untyped-call]
@@ -99,17 +102,13 @@ class _Unrolled(torch.autograd.Function):
         workers: Workers,
     ) -> Tensor:  # fmt: skip
         (steps, _, columns), units = sequence.shape, len(recurrent)
-        gates = torch.empty(steps, 4 * units, columns)
-        cells, squashed = torch.empty(steps + 1, units, columns), torch.empty(steps, units, columns)
-        outputs = torch.empty_like(cells)
-        cells[0], outputs[0] = 0.0, 0.0
+        room = [torch.empty(steps * code.KEPT * units * columns), torch.empty(steps, units, columns)]
         given = [tensor.detach().contiguous() for tensor in (sequence, fixed, weights, recurrent)]
-        room = [gates, cells, outputs, squashed]
         table = torch.cat([given[3], given[2]]).view(-1, 4, units).permute(2, 0, 1).contiguous().view(units, -1)
         arrays = [x.numpy() for x in (*given[:2], table, *room)]
         workers.columns(code.forward, columns, *arrays, rate, np.uint32(seed))
         ctx.kept = given, room, rate, seed, workers
-        return outputs[1:]
+        return room[1][:]
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:

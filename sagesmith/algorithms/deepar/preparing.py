@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,13 @@ class Prepared:
     spread: np.ndarray
 
 
-def packer_of(settings: Mapping[str, Any], known: tuple[int, int] | None = None, ahead: int = 0) -> Packer:
-    """A packer for records as the hyperparameters want them; `known`: how many `cat` and `dynamic_feat` a model has."""
+def packer_of(settings: Mapping[str, Any], known: tuple[Sequence[int], int] | None = None, ahead: int = 0) -> Packer:
+    """A packer for records as the hyperparameters want them; `known`: a model's categories and its `dynamic_feat`."""
     cats, features = settings["cardinality"], settings["num_dynamic_feat"]
     ignored = {field for field, value in (("cat", cats), ("dynamic_feat", features)) if value in ("ignore", "")}
-    told = len(cats) if isinstance(cats, list) else None, features if isinstance(features, int) else None
-    return Packer(Frequency.parse(settings["time_freq"]), *(known or told), ahead, ignored)
+    told = cats if isinstance(cats, list) else None, features if isinstance(features, int) else None
+    cards, wanted = known or told
+    return Packer(Frequency.parse(settings["time_freq"]), cards, wanted, ahead, ignored, settings["likelihood"])
 
 
 def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared:
@@ -61,7 +62,6 @@ def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared
         run.log(
             "%d series begin between two times of time_freq %s; their starts are cut off", packer.between, frequency
         )
-    check_values(whole, settings["likelihood"], "train")
     mine = _share(whole, run)
     packed = mine.some(np.flatnonzero(mine.lengths >= horizon))
     if short := len(mine) - len(packed):
@@ -83,35 +83,6 @@ def prepare(channel: Channel, settings: Mapping[str, Any], run: Run) -> Prepared
     scale = facts["scales"] / max(1, facts["told"]) or 1.0
     arrays = (centre.astype(np.float32), spread.astype(np.float32))
     return Prepared(packed, facts["series"], cards, scale, *arrays)
-
-
-def check_values(packed: Packed, likelihood: str, channel: str) -> None:
-    """Raises DataError for values that the likelihood gives no density."""
-    if likelihood not in ("negative-binomial", "beta"):
-        return
-    values = packed.values[np.isfinite(packed.values)]
-    if likelihood == "negative-binomial":
-        wrong, allowed = (values < 0) | (values != np.floor(values)), "whole numbers from 0 on"
-    else:
-        wrong, allowed = (values < 0) | (values > 1), "numbers in [0, 1]"
-    if wrong.any():
-        at = int(np.flatnonzero(np.isfinite(packed.values))[np.argmax(wrong)])
-        series = int(np.searchsorted(packed.offsets, at, "right")) - 1
-        raise DataError(
-            f"channel {channel!r}, series {series + 1}: 'target' holds {packed.values[at]:g} at position "
-            f"{at - packed.offsets[series]}; likelihood {likelihood} takes {allowed}"
-        )
-
-
-def check_categories(packed: Packed, cards: list[int], where: str) -> None:
-    """Raises DataError for a category that training did not know."""
-    for index, count in enumerate(cards):
-        if (unknown := packed.cats[:, index] >= count).any():
-            value = int(packed.cats[np.argmax(unknown), index])
-            raise DataError(
-                f"{where}, series {int(np.argmax(unknown)) + 1}: 'cat' {index} is {value}, but the model knows "
-                f"the categories 0 to {count - 1}"
-            )
 
 
 def _share(packed: Packed, run: Run) -> Packed:
@@ -179,14 +150,7 @@ def _cardinality(facts: Mapping[str, Any], settings: Mapping[str, Any], run: Run
     if given == "auto":
         run.log("[cardinality=auto] Inferred value of cardinality=%s from dataset.", found)
         return found
-    if not isinstance(given, list):
-        return []
-    for index, (count, needed) in enumerate(zip(given, found, strict=True)):
-        if needed > count:
-            raise DataError(
-                f"'cat' {index} has the category {needed - 1}, but cardinality says {count}: 0 to {count - 1}"
-            )
-    return given
+    return given if isinstance(given, list) else []
 
 
 def _report(facts: Mapping[str, Any], run: Run) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import re
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -26,7 +26,8 @@ from sagesmith.formats.source import Source
 
 FIELDS = ("start", "target", "cat", "dynamic_feat")
 LINES, PARQUET = "application/jsonlines", "application/x-parquet"
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = 1e18  # of a value: float32 still holds its square
+MOST_CATEGORIES = 10_000_000  # of one `cat`: their vectors fill a gigabyte
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$")
 _ZONE = re.compile(r":[0-9.]+ *(Z|UTC|[+-][0-9]{2}:?[0-9]{2})$")
 _SHOWN = 60
@@ -102,7 +103,7 @@ def channel_over(name: str, value: Any) -> Channel:
     records = list(value)
     if not all(isinstance(record, Mapping) for record in records):
         raise ValueError(f'{name}: every series must be a record such as {{"start": "2024-01-01", "target": [1, 2]}}')
-    return HeldChannel.over(name, records)
+    return HeldChannel.over(name, [(record, f"series {number}") for number, record in enumerate(records, 1)])
 
 
 # -- reading ---------------------------------------------------------------------------------------------------
@@ -116,14 +117,13 @@ def records_of(channel: Channel) -> Iterator[tuple[Mapping[str, Any], str]]:
         DataError: naming the file and the line or record.
     """
     if isinstance(channel, HeldChannel):
-        yield from ((record, f"series {number}") for number, record in enumerate(channel.held, 1))
+        yield from channel.held
         return
     for path in channel.files():
         if path.name.startswith(".") or path.name == "_SUCCESS":
             continue
         kind = ContentType.parse(_kind(path.name, channel.content_type))
-        records = format_of(kind).records(Source.of_file(path), Options().of(kind))
-        yield from ((record, f"{path}, record {number}") for number, record in enumerate(records, 1))
+        yield from format_of(kind).records(Source.of_file(path), Options().of(kind))
 
 
 def _kind(name: str, content_type: str) -> str:
@@ -138,9 +138,11 @@ class Packer:
     """Takes records, checks them against each other, and packs them.
 
     Args:
-        cats, features: how many each record must have; None: what the first one has.
+        cards: how many categories there are of each `cat`; None: as many `cat` as the first record has, of any size.
+        features: how many `dynamic_feat` each record must have; None: what the first one has.
         ahead: by how many values the features outlast the target (`prediction_length` where a forecast is asked for).
         ignored: of "cat" and "dynamic_feat" those that are dropped.
+        likelihood: what must have a density for every value; "" is content with any number.
 
     Attributes:
         between: how many series begin at a time that is finer than the frequency's unit, which is cut off.
@@ -149,13 +151,15 @@ class Packer:
     def __init__(
         self,
         frequency: Frequency,
-        cats: int | None = None,
+        cards: Sequence[int] | None = None,
         features: int | None = None,
         ahead: int = 0,
         ignored: Collection[str] = (),
+        likelihood: str = "",
     ) -> None:
         self._frequency, self._ahead, self._ignored = frequency, ahead, ignored
-        self._wanted = {"cat": cats, "dynamic_feat": features}
+        self._cards, self._likelihood = cards, likelihood
+        self._wanted = {"cat": None if cards is None else len(cards), "dynamic_feat": features}
         self._starts: list[np.datetime64] = []
         self._targets: list[np.ndarray] = []
         self._cats: list[np.ndarray] = []
@@ -172,8 +176,11 @@ class Packer:
         start = _start(record["start"], place)
         self.between += self._frequency.between(start)
         target = _target(record["target"], place)
+        _check_density(target, self._likelihood, place)
         self._check_dates(start, len(target), record["start"], place)
-        self._cats.append(self._counted("cat", _cat(self._given(record, "cat"), place), place))
+        cat = self._counted("cat", _cat(self._given(record, "cat"), place), place)
+        self._check_known(cat, place)
+        self._cats.append(cat)
         features = _features(self._given(record, "dynamic_feat"), len(target) + self._ahead, self._ahead, place)
         self._features.append(self._counted("dynamic_feat", features, place).T)
         self._starts.append(start)
@@ -200,6 +207,11 @@ class Packer:
                 "as many"
             )
         return found
+
+    def _check_known(self, cat: np.ndarray, place: str) -> None:
+        for number, (value, count) in enumerate(zip(cat, self._cards or (), strict=False)):
+            if value >= count:
+                raise DataError(f"{place}: 'cat' {number} is {value}; the categories 0 to {count - 1} are known")
 
     def _check_frequency(self, record: Mapping[str, Any], place: str) -> None:
         for field in ("freq", "time_freq"):  # no fields of DeepAR's, but a series that has one may not belong here
@@ -242,10 +254,24 @@ def _start(value: Any, place: str) -> np.datetime64:
 
 def _target(value: Any, place: str) -> np.ndarray:
     numbers = _numbers(value, place, "target", missing=True)
-    if np.isinf(numbers).any():
-        at = int(np.argmax(np.isinf(numbers)))
-        raise DataError(f"{place}: 'target' holds {value[at]!r:.{_SHOWN}} at position {at}; it must be finite")
+    if (large := np.abs(numbers) > LARGEST).any():
+        at = int(np.argmax(large))
+        raise DataError(f"{place}: 'target' holds {value[at]!r:.{_SHOWN}} at position {at}; {LARGEST:g} is the most")
     return numbers
+
+
+def _check_density(target: np.ndarray, likelihood: str, place: str) -> None:
+    if likelihood not in ("negative-binomial", "beta"):
+        return
+    if likelihood == "negative-binomial":
+        wrong, allowed = (target < 0) | (np.floor(target) < target), "whole numbers from 0 on"
+    else:
+        wrong, allowed = (target < 0) | (target > 1), "numbers in [0, 1]"
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise DataError(
+            f"{place}: 'target' holds {target[at]:g} at position {at}; likelihood {likelihood} takes {allowed}"
+        )
 
 
 def _cat(value: Any, place: str) -> np.ndarray:
@@ -254,8 +280,8 @@ def _cat(value: Any, place: str) -> np.ndarray:
     found = np.asarray(value, object)
     if found.ndim != 1 or not all(_is_whole(entry) and entry >= 0 for entry in found):
         raise DataError(f"{place}: 'cat' is {_shown(value)}, expected a list of whole numbers from 0 on")
-    if any(entry > 1 << 40 for entry in found):
-        raise DataError(f"{place}: 'cat' is {_shown(value)}: no category has so large a number")
+    if any(entry >= MOST_CATEGORIES for entry in found):
+        raise DataError(f"{place}: 'cat' is {_shown(value)}: categories are below {MOST_CATEGORIES}")
     return found.astype(np.int64)
 
 
@@ -274,8 +300,8 @@ def _features(value: Any, length: int, ahead: int, place: str) -> np.ndarray:
         if len(row) != length:
             what = "the length of 'target'" + (f" and prediction_length {ahead} more" if ahead else "")
             raise DataError(f"{place}: 'dynamic_feat[{number}]' has {len(row)} values, expected {length}: {what}")
-        if not np.isfinite(row).all():
-            raise DataError(f"{place}: 'dynamic_feat[{number}]' holds a value that is missing or not finite")
+        if not (np.abs(row) <= LARGEST).all():
+            raise DataError(f"{place}: 'dynamic_feat[{number}]' holds a value that is missing or beyond {LARGEST:g}")
     return np.array(rows, np.float32).reshape(len(rows), length)
 
 

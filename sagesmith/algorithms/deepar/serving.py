@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagesmith.algorithms.base import Request, RequestError, Response
 from sagesmith.algorithms.responding import negotiated
+from sagesmith.formats.channel import HeldChannel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.lines import pieces
@@ -23,6 +24,7 @@ from sagesmith.formats.source import Source
 if TYPE_CHECKING:
     from sagesmith.algorithms.deepar import DeepAR, Forecast
 
+Placed = tuple[Any, str]  # an instance, and where it stands
 VARIABLE = "DEEPAR_INFERENCE_CONFIG"
 TYPES = ("mean", "quantiles", "samples")
 MOST = 1 << 25  # numbers that one request may have drawn: 128 MB
@@ -102,7 +104,8 @@ def _is_line(request: Request) -> bool:
     return request.environment.get("SAGEMAKER_BATCH", "").lower() == "true" and b'"instances"' not in request.body
 
 
-def _read(request: Request, kind: str) -> tuple[Sequence[Any], Configuration]:
+def _read(request: Request, kind: str) -> tuple[Sequence[Placed], Configuration]:
+    """The instances, each with its place, and what is asked of them."""
     configuration = Configuration()
     if text := request.environment.get(VARIABLE):
         configuration = configuration.changed(load_json(text.encode(), VARIABLE))
@@ -117,26 +120,27 @@ def _read(request: Request, kind: str) -> tuple[Sequence[Any], Configuration]:
         raise DataError('JSON without a list "instances" at its top')
     if "configuration" in document:
         configuration = configuration.changed(document["configuration"])
-    return document["instances"], configuration
+    return [(value, f"instance {number}") for number, value in enumerate(document["instances"], 1)], configuration
 
 
-def _lines(body: bytes) -> list[Any]:
+def _lines(body: bytes) -> list[Placed]:
     return [
-        load_json(line, f"line {number}")
+        (load_json(line, f"line {number}"), f"line {number}")
         for text, first, _ in pieces(Source.of_body(body))
         for number, line in enumerate(text.splitlines(), first)
         if line.strip()
     ]
 
 
-def _predicted(model: DeepAR, instances: Sequence[Any], configuration: Configuration) -> list[dict[str, Any]]:
-    for number, instance in enumerate(instances, 1):
+def _predicted(model: DeepAR, instances: Sequence[Placed], configuration: Configuration) -> list[dict[str, Any]]:
+    for instance, place in instances:
         if not isinstance(instance, Mapping):
-            raise DataError(f'instance {number} must be an object with "start" and "target", found {instance!r:.60}')
+            raise DataError(f'{place} must be an object with "start" and "target", found {instance!r:.60}')
     horizon = model.settings["prediction_length"]
     if (drawn := len(instances) * horizon * configuration.num_samples) > MOST:
         raise DataError(f"{drawn} numbers would be drawn (series, steps and num_samples multiplied); {MOST} at most")
-    forecast = model.forecast(instances, configuration.num_samples, configuration.quantiles)
+    series = HeldChannel.over("predict", instances)
+    forecast = model.forecast(series, configuration.num_samples, configuration.quantiles)
     return [_prediction(forecast, row, configuration.output_types) for row in range(len(instances))]
 
 

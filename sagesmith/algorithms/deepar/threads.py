@@ -11,7 +11,10 @@ COLUMNS = 16  # columns that compiled code takes at once; ranges are multiples o
 
 
 class Workers:
-    """A number of threads, each of which calls `begin` first; used as a context manager."""
+    """A number of threads, each of which calls `begin` first; used as a context manager.
+
+    May be asked from several threads at once: copies of a network share them.
+    """
 
     def __init__(self, threads: int, begin: Callable[[], object] | None = None) -> None:
         self.threads = max(1, threads)
@@ -28,6 +31,9 @@ class Workers:
         if self._pool is None or len(tasks) == 1:
             return [function(task) for task in tasks]
         return list(self._pool.map(function, tasks))
+
+    def __deepcopy__(self, _known: object) -> Workers:
+        return self
 
     def __enter__(self) -> Workers:
         return self

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sagesmith.algorithms import nets
-from sagesmith.algorithms.checkpoints import Checkpoints
+from sagesmith.algorithms.checkpoints import Checkpoints, joined
 from sagesmith.algorithms.deepar.network import Network
 from sagesmith.algorithms.deepar.sampling import Epochs
+from sagesmith.algorithms.deepar.threads import COLUMNS
 from sagesmith.algorithms.deepar.windows import Cutter
 
 CLIP_NORM = 10.0
@@ -24,6 +28,35 @@ REPORTED = 5  # batches from one line of batch metrics to the next
 FITTED, PLACES = 512, 16  # windows that the linear part is fitted on, and steps of each
 ROUNDS = 8  # of reweighting, from least squares to least absolute errors
 LEAST_RATE = 0.01  # of the learning rate, at the end
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one device learns of a batch, on it: windows in the last axis of `inputs` and `truths`, else in the first.
+
+    Attributes:
+        observed: how many of the truths (T, B) are not NaN.
+        number: of the part in the batch.
+        seeds: what a copy of the network draws zoneout from.
+    """
+
+    inputs: Tensor
+    static: Tensor
+    cats: Tensor
+    truths: Tensor
+    centres: Tensor
+    units: Tensor
+    observed: int
+    number: int
+    seeds: Sequence[int]
+
+    def loss(self, network: Network) -> Tensor:
+        """The mean over the observed values; 0 if there are none."""
+        seen = ~torch.isnan(self.truths)
+        filled = torch.where(seen, self.truths, self.centres) - self.centres
+        theta = network(self.inputs, self.static, self.cats, self.seeds)
+        losses = network.likelihood.loss(theta, filled, self.units)
+        return torch.where(seen, losses, 0.0).sum() / max(1, self.observed)
 
 
 class Training:
@@ -37,16 +70,20 @@ class Training:
         self._optimizer = nets.optimizer("adam", network, settings["learning_rate"])
         self._stepper = nets.Stepper(network, self._optimizer, team, clip_norm=CLIP_NORM)
         self._steps = 0
+        expected = max(float(one) for one in team.run.gather(repr(float(epochs.expected)).encode()))
+        self._each = max(1.0, expected / settings["mini_batch_size"])
         patience = settings["early_stopping_patience"]
         self.best = nets.Best(patience if isinstance(patience, int) else None)
         self._checkpoints = Checkpoints(team.run, "deepar", settings)
 
+    @nets.memory_kept()
     def run(self) -> None:
         """All epochs; the network has the best one's weights after it."""
         run, total = self.team.run, self.settings["epochs"]
         self._begin()
         self.team.copied(self.network)
         began = self._resume()
+        self._stepper.spread()
         for epoch in range(began, total):
             started = time.monotonic()
             loss, windows = self._epoch(epoch)
@@ -76,15 +113,12 @@ class Training:
         for number, part in enumerate(self.team.rounds(batches)):
             self._set_rate()
             if part is None:
-                self._stepper.step(None, 0)
+                self._learn([])
                 continue
-            loss, seen = self._loss(chosen[part], starts[part])
-            self._stepper.step(loss if seen else None, seen)
-            losses, observed, windows = (
-                losses + float(loss.detach()) * seen,
-                observed + seen,
-                windows + len(chosen[part]),
-            )
+            parts = self._parts(chosen[part], starts[part])
+            losses += self._learn(parts)
+            observed += sum(part.observed for part in parts)
+            windows += len(chosen[part])
             if number == 0:
                 run.log("Epoch[%d] Batch[0] avg_epoch_loss=%f", epoch, losses / max(1, observed))
             if number % REPORTED == 0:
@@ -92,32 +126,49 @@ class Training:
             if number % REPORTED == 0 and number:
                 speed = windows / max(1e-9, time.monotonic() - since)
                 run.log(
-                    "Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec\tloss=%f", epoch, number, speed, losses / observed
+                    "Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec\tloss=%f",
+                    epoch,
+                    number,
+                    speed,
+                    losses / max(1, observed),
                 )
         losses, observed = self.team.total(losses, observed)
         return (losses / observed if observed else None), windows
 
     def _set_rate(self) -> None:
-        """Steps are counted by the master's epochs, which differ by little: an epoch's windows are drawn."""
-        each = max(1.0, self.epochs.expected / self.settings["mini_batch_size"])
-        done = min(1.0, self._steps / (each * self.settings["epochs"]))
+        """An epoch's steps are about `each`: its windows are drawn."""
+        done = min(1.0, self._steps / (self._each * self.settings["epochs"]))
         rate = self.settings["learning_rate"] * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._steps += 1
 
-    def _loss(self, chosen: np.ndarray, starts: np.ndarray) -> tuple[torch.Tensor, int]:
-        """The mean loss over the observed values of windows, and how many those are."""
-        steps, device = self.cutter.view.context + self.cutter.view.horizon, self.team.device
+    def _parts(self, chosen: np.ndarray, starts: np.ndarray) -> list[Part]:
+        """A batch's windows for the devices: cut together, so that it does not matter how many of those there are."""
+        steps = self.cutter.view.context + self.cutter.view.horizon
         windows = self.cutter.cut(chosen, starts, steps)
-        truths = torch.from_numpy(self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])).to(device)
-        given = [torch.from_numpy(array).to(device) for array in (windows.inputs, windows.static, windows.cats)]
-        centres, units = (torch.from_numpy(array).to(device) for array in (windows.centres, windows.units))
-        seen = ~torch.isnan(truths)
-        filled = torch.where(seen, truths, centres) - centres
-        losses = self.network.likelihood.loss(self.network(*given), filled, units)
-        count = int(seen.sum())
-        return torch.where(seen, losses, 0.0).sum() / max(1, count), count
+        truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])
+        parts: list[Part] = []
+        for blocks, device in self.team.shared(np.arange(truths.shape[1] // COLUMNS)):
+            own, moved = slice(blocks[0] * COLUMNS, (blocks[-1] + 1) * COLUMNS), partial(_moved, device)
+            static, cats = moved(windows.static[own]), moved(windows.cats[own])
+            centres, units = moved(windows.centres[own]), moved(windows.units[own])
+            inputs, seen, observed = moved(windows.inputs[:, :, own]), truths[:, own], np.isfinite(truths[:, own]).sum()
+            given = inputs, static, cats, moved(seen), centres, units
+            parts.append(Part(*given, int(observed), len(parts), self.network.seeds()))
+        return parts
+
+    def _learn(self, parts: Sequence[Part]) -> float:
+        """A step on every host; the sum of the losses over the parts' observed values."""
+        losses: dict[int, Tensor] = {}
+
+        def loss_of(network: Network, part: Part) -> tuple[Tensor, int]:
+            loss = part.loss(network)
+            losses[part.number] = loss.detach()
+            return loss, part.observed
+
+        self._stepper.learn(loss_of, parts if any(part.observed for part in parts) else [])
+        return sum(float(losses[number]) * parts[number].observed for number in sorted(losses))
 
     # -- the linear part ---------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -145,43 +196,36 @@ class Training:
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def _resume(self) -> int:
-        """The epoch to begin with: 0, or the one after the newest checkpoint's, which every host then has."""
+        """The epoch to begin with: 0, or the one after the newest checkpoint's, as if it had gone on."""
         found = self._checkpoints.newest()
-        number = int(self.team.total(float(found.number) if found else 0.0)[0])
-        if found:
-            parts: dict[str, dict[str, np.ndarray]] = {"weights": {}, "best": {}, "moments": {}}
-            for name, array in found.arrays.items():
-                kind, _, rest = name.partition("|")
-                parts[kind][rest] = array
-            nets.take_weights(self.network, parts["weights"])
-            nets.take_optimizer_state(self._optimizer, parts["moments"])
-            self.best.take(parts["best"], found.facts["best"])
-            self._steps = found.facts["steps"]
-        if number and self.team.size > 1:
-            self._share(found is not None)
-        for _ in range(number):  # the same draws as if it had gone on
+        if found is None:
+            return 0
+        nets.take_weights(self.network, found.part("weights"))
+        nets.take_optimizer_state(self._optimizer, found.part("moments"))
+        self.best.take(found.part("best"), found.facts["best"])
+        self.team.take_random(found.part("random"))
+        self._steps = found.facts["steps"]
+        for _ in range(found.number):
             self.epochs.draw(self._random)
-        return number
-
-    def _share(self, mine: bool) -> None:
-        """Brings every host to where the first one's checkpoint is."""
-        self.team.copied(self.network)
-        facts = [self.best.value or 0.0, float(self.best.number or 0), float(self.best.bad), float(self._steps)]
-        value, number, bad, steps = self.team.total(*(facts if mine else [0.0] * 4))
-        if not mine:
-            self.best.judge(int(number), value, self.network)
-            self.best.bad, self._steps = int(bad), int(steps)
+        return found.number
 
     def _keep(self, epoch: int, better: bool) -> None:
         if not self._checkpoints.wanted:
             return
         best, facts = self.best.state()
-        arrays = {f"weights|{name}": array for name, array in nets.weights_of(self.network).items()}
-        arrays |= {f"best|{name}": array for name, array in best.items()}
-        arrays |= {f"moments|{name}": array for name, array in nets.optimizer_state(self._optimizer).items()}
-        self._checkpoints.write(epoch + 1, arrays, {"best": facts, "steps": self._steps})
+        parts = {
+            "weights": nets.weights_of(self.network),
+            "best": best,
+            "moments": nets.optimizer_state(self._optimizer),
+            "random": self.team.random(),
+        }
+        self._checkpoints.write(epoch + 1, joined(parts), {"best": facts, "steps": self._steps})
         if better:
             self.team.run.log('Saved checkpoint to "%s"', self.team.run.checkpoints)
+
+
+def _moved(device: torch.device, array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).contiguous().to(device)
 
 
 def _fitted(rows: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float, float]:

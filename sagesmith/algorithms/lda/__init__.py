@@ -5,8 +5,9 @@ Latent Variable Models, JMLR 15 (2014), the method of SageMaker:
 
     1. products of pairs and triples of words, never formed: only seen through k columns      moments.py
     2. alternating least squares finds the terms of the whitened triples, with restarts       decomposition.py
+       (half of a symmetric tensor says it all: packing.py)
     3. a quarter more topics than asked for; those with the largest alpha are kept            spectral.py
-    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py
+    4. collapsed variational Bayes from there, while documents set aside gain by it           refinement.py, descent.py
        topics sampled in the end, where that makes them more coherent                         sampling.py, coherence.py
     mixtures of documents, likelihoods                                                        mixtures.py
 
@@ -66,6 +67,7 @@ class LDA(FirstParty):
         "guess of the sum of the Dirichlet prior: small where documents have few topics, above 1 where many",
         default=1.0,
         gt=0,
+        le=1e9,
         tunable=Tunable(0.1, 10),
     )
     max_restarts: int = hp("starts of the alternating least squares", default=10, ge=1)
@@ -97,18 +99,22 @@ class LDA(FirstParty):
 
         settings = self.settings
         counts = read(channels["train"], settings["feature_dim"])
+        # read before training: what is wrong with it must not cost a training
+        tested = read(channels["test"], counts.shape[1]) if "test" in channels else None
         self._tell(counts, run)
         counts = counts[np.asarray(counts.sum(axis=1)).ravel() > 0]
-        if not counts.shape[0]:
-            raise ValueError("channel 'train' holds no words: all counts are 0")
+        for name, documents in (("train", counts), ("test", tested)):
+            if documents is not None and not documents.sum(dtype=np.float64):
+                raise ValueError(f"channel {name!r} holds no words: all counts are 0")
         started = time.monotonic()
         random = np.random.default_rng(settings["seed"])
         plan = spectral.Plan(
             settings["num_topics"], settings["alpha0"], settings["max_restarts"], settings["max_iterations"],
             settings["tol"],
         )  # fmt: skip
+        counts = counts[random.permutation(counts.shape[0])]  # those that refinement holds out are no topic's beginning
         with single_threaded():
-            found = spectral.found(counts, plan, random, run)
+            found = spectral.found(counts, plan, random, run, refinement.learnt_from(counts.shape[0]))
         run.log("Spectral method: %d topics shown by the moments, %.4f of the tensor left", found.shown, found.left)
         times = {"spectral.time": 1000 * (time.monotonic() - started)}
         topics = found.topics
@@ -118,8 +124,8 @@ class LDA(FirstParty):
         self._keep(topics)
         run.metrics("training", times)
         run.progress(1, 1, counts.shape[0] / max(1e-9, time.monotonic() - started))
-        if "test" in channels:
-            self._test(channels["test"], run)
+        if tested is not None:
+            report_scores(run, "test", [("pwll", self._per_word(tested, run.threads), "score")])
 
     def _tell(self, counts: Any, run: Run) -> None:
         lengths = np.asarray(counts.sum(axis=1)).ravel()
@@ -129,11 +135,6 @@ class LDA(FirstParty):
             run.log("mini_batch_size is %d, but there are %d documents: all are used", expected, counts.shape[0])
         if (lengths == 0).any():
             run.log("%d documents without a word are passed over", int((lengths == 0).sum()))
-
-    def _test(self, channel: Channel, run: Run) -> None:
-        from sagesmith.algorithms.counts import read
-
-        report_scores(run, "test", [("pwll", self._per_word(read(channel, self.beta_.shape[1]), run.threads), "score")])
 
     def _per_word(self, counts: Any, threads: int) -> float:
         """Σ c log p over Σ c, mixtures inferred from the same documents; NaN of no words."""

@@ -19,16 +19,36 @@ def npmi(beta: np.ndarray, counts: Any, top: int = TOP) -> np.ndarray:
 
     Terms occur together where a document of counts (D, V), sparse, has both; a pair that never does counts -1.
     """
-    there = counts.tocsc(copy=True)
-    there.data = (there.data > 0).astype(np.float32)
-    values = np.zeros(len(beta))
+    there = counts.tocsc()
+    documents, values = counts.shape[0], np.zeros(len(beta))
     for topic, words in enumerate(beta):
-        chosen = there[:, np.argsort(-words, kind="stable")[:top]]
-        both = (chosen.T @ chosen).toarray().astype(np.float64) / counts.shape[0]
-        one, other = np.triu_indices(len(both), 1)
+        terms = leading(words, top)
+        both = _together(there, terms) / documents
+        one, other = np.triu_indices(len(terms), 1)
         alone, pair = np.diag(both), both[one, other]
         if len(pair):
             with np.errstate(divide="ignore", invalid="ignore"):
                 found = np.log(pair / (alone[one] * alone[other])) / np.maximum(-np.log(pair), TINY)
             values[topic] = np.where(pair > 0, found, -1.0).mean()
     return values
+
+
+def _together(counts: Any, terms: np.ndarray) -> np.ndarray:
+    """How many documents of counts (D, V) CSC have both of two terms, (n, n), each alone on the diagonal; n <= 63."""
+    held = np.zeros(counts.shape[0], np.int64)  # a bit for each term
+    for place, term in enumerate(terms):
+        column = slice(*counts.indptr[term : term + 2])
+        held[counts.indices[column][counts.data[column] > 0]] |= 1 << place
+    kinds, numbers = np.unique(held[held > 0], return_counts=True)
+    bits = (kinds[:, None] >> np.arange(len(terms))) & 1
+    return np.asarray(bits.T @ (bits * numbers[:, None]))
+
+
+def leading(weights: np.ndarray, number: int) -> np.ndarray:
+    """Where the `number` largest of weights (V,) are, the largest first; of equal ones the first."""
+    if number < len(weights):
+        least = np.partition(weights, -number)[-number]
+        near = np.flatnonzero(weights >= least)
+    else:
+        near = np.arange(len(weights))
+    return near[np.argsort(-weights[near], kind="stable")[:number]]

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sagesmith.algorithms.lda.packing import packed, pairs
 from sagesmith.algorithms.lda.threads import Crew
 
-TOGETHER = 5  # restarts whose products are taken at once
+TOGETHER, ROOM = 5, 1 << 21  # restarts whose products are taken at once, at most; numbers that these may be
 APART = 20  # turns at the beginning in which factors are kept from falling together
+TRIED, FINALISTS = 30, 2  # turns that every restart has; restarts that go on, those which leave least then
 RIDGE = 1e-12  # of a Gram matrix's trace, added to its diagonal: collinear factors must not divide by zero
 
 
@@ -25,6 +27,13 @@ class Terms(NamedTuple):
 
     weights: np.ndarray
     vectors: np.ndarray
+
+
+class Fit(NamedTuple):
+    """The share of the tensor's norm that is left, and factors (3, r, k) of unit columns."""
+
+    left: float
+    factors: np.ndarray
 
 
 def decomposed(
@@ -39,14 +48,27 @@ def decomposed(
 ) -> tuple[Terms, float]:
     """The best of `restarts` fits, each of up to `iterations` turns, and what it leaves of the tensor's norm (0 to 1).
 
-    A fit ends when the share it leaves changes by less than `tol` in a turn, and soon once `stopping` says so.
+    After TRIED turns only the FINALISTS go on. A fit ends when the share it leaves changes by less than `tol` in a
+    turn, and soon once `stopping` says so.
     """
-    factors = _drawn(restarts, len(tensor), terms, random)
-    groups = [factors[:, start : start + TOGETHER] for start in range(0, restarts, TOGETHER)]
-    with Crew(min(threads, len(groups))) as crew:
-        fits = crew.each(lambda group: _fitted(tensor, group, iterations, tol, stopping), groups)
-    left, best = min(chain.from_iterable(fits), key=lambda fit: fit[0])
-    return _symmetric(tensor, best), left
+    rank = len(tensor)
+    together = max(1, min(TOGETHER, ROOM // max(1, terms * rank * (rank + 1) // 2)))
+    whole, size = packed(tensor), float((tensor**2).sum())
+    with Crew(threads) as crew:
+
+        def fits(drawn: np.ndarray, first: int, last: int, together: int, entries: np.ndarray) -> list[Fit]:
+            groups = [drawn[:, start : start + together] for start in range(0, drawn.shape[1], together)]
+            turns = range(first, last)
+            return [*chain(*crew.each(lambda group: _fitted(entries, size, group, turns, tol, stopping), groups))]
+
+        tried = fits(
+            _drawn(restarts, rank, terms, random), 0, min(TRIED, iterations), together, whole.astype(np.float32)
+        )
+        best = sorted(tried, key=lambda fit: fit.left)[:FINALISTS]
+        if iterations > TRIED and not stopping():
+            best = fits(np.stack([fit.factors for fit in best], axis=1), TRIED, iterations, 1, whole)
+    left, factors = min(best, key=lambda fit: fit.left)
+    return _symmetric(tensor, factors), left
 
 
 def _drawn(restarts: int, rank: int, terms: int, random: np.random.Generator) -> np.ndarray:
@@ -64,42 +86,39 @@ def _orthogonalise(factors: np.ndarray) -> None:
 
 
 def _fitted(
-    tensor: np.ndarray, factors: np.ndarray, iterations: int, tol: float, stopping: Callable[[], bool]
-) -> list[tuple[float, np.ndarray]]:
-    """Of each restart the share of the norm that is left and its factors (3, r, k), of unit columns."""
-    size = float(np.linalg.norm(tensor)) or 1.0
+    entries: np.ndarray, size: float, factors: np.ndarray, turns: range, tol: float, stopping: Callable[[], bool]
+) -> list[Fit]:
+    """Restarts (3, n, r, k) after `turns`, fewer where they settle; of the tensor, `packed`, of squared norm `size`."""
     before, done = np.full(factors.shape[1], np.inf), []
-    for turn in range(iterations):
+    for turn in turns:
         if turn < APART:
             _orthogonalise(factors)
-        square = _turn(tensor, factors)
-        left = np.sqrt(np.maximum(square, 0.0)) / size
-        ended = (np.abs(before - left) < tol) & (turn > APART) | (turn + 1 == iterations or stopping())
-        done += [(float(left[place]), factors[:, place].copy()) for place in np.flatnonzero(ended)]
+        square = _turn(entries, size, factors)
+        left = np.sqrt(np.maximum(square, 0.0) / (size or 1.0))
+        ended = (np.abs(before - left) < tol) & (turn > APART) | (turn + 1 == turns.stop or stopping())
+        done += [Fit(float(left[place]), factors[:, place].copy()) for place in np.flatnonzero(ended)]
         if ended.all():
             break
         factors, before = factors[:, ~ended], left[~ended]
     return done
 
 
-def _turn(tensor: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def _turn(entries: np.ndarray, size: float, factors: np.ndarray) -> np.ndarray:
     """Solves for each axis in turn, in place; what is then left of the squared norm, (restarts,)."""
     _, restarts, rank, terms = factors.shape
-    flat = tensor.reshape(rank, rank * rank)
     grams = factors.transpose(0, 1, 3, 2) @ factors
     for axis in range(3):
         one, two = ((axis + 1) % 3, (axis + 2) % 3)
-        products = factors[one].transpose(1, 0, 2)[:, None] * factors[two].transpose(1, 0, 2)[None]
-        seen = (flat @ products.reshape(rank * rank, restarts * terms)).reshape(rank, restarts, terms)
-        seen = seen.transpose(1, 0, 2)
+        rows = [factors[which].transpose(0, 2, 1).reshape(-1, rank).astype(entries.dtype) for which in (one, two)]
+        seen = (pairs(*rows) @ entries.T).reshape(restarts, terms, rank).astype(np.float64)
         gram = grams[one] * grams[two]
         gram[:, range(terms), range(terms)] += RIDGE * np.trace(gram, axis1=1, axis2=2)[:, None]
-        solution = np.linalg.solve(gram, seen.transpose(0, 2, 1)).transpose(0, 2, 1)
+        solution = np.linalg.solve(gram, seen).transpose(0, 2, 1)
         weights = np.linalg.norm(solution, axis=1, keepdims=True)
         factors[axis] = solution / np.where(weights > 0, weights, 1.0)
         grams[axis] = factors[axis].transpose(0, 2, 1) @ factors[axis]
     explained = (gram * (solution.transpose(0, 2, 1) @ solution)).sum(axis=(1, 2))
-    rest: np.ndarray = float((tensor**2).sum()) - 2 * (seen * solution).sum(axis=(1, 2)) + explained
+    rest: np.ndarray = size - 2 * (seen.transpose(0, 2, 1) * solution).sum(axis=(1, 2)) + explained
     return rest
 
 

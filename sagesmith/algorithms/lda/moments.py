@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sagesmith.algorithms.lda.packing import pairs, unpacked
+
 BLOCK = 1 << 21  # numbers of a block of outer products: 16 MB
 POWERS = 8  # turns of subspace iteration
 OVERSAMPLE = 16
@@ -103,12 +105,12 @@ def _shares(lengths: np.ndarray, words: int) -> np.ndarray:
 def _outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Σ over rows of left⊗right⊗right, (k, k, k), in blocks of bounded size."""
     rows, k = right.shape
-    total = np.zeros((k, k * k))
+    total = np.zeros((k, k * (k + 1) // 2))
     step = max(1, BLOCK // max(1, k * k))
     for start in range(0, rows, step):
         part = right[start : start + step]
-        total += left[start : start + step].T @ (part[:, :, None] * part[:, None, :]).reshape(len(part), k * k)
-    return total.reshape(k, k, k)
+        total += left[start : start + step].T @ pairs(part, part)
+    return unpacked(total, k)
 
 
 def _turns(tensor: np.ndarray) -> np.ndarray:

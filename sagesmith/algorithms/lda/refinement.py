@@ -1,12 +1,7 @@
 """Refinement: collapsed variational Bayes from where the moments lead to, as long as documents set aside gain by it.
 
 Where the moments led astray, it begins again from chance with more topics than asked for, leaves the least coherent
-out one by one, and ends by sampling (sampling.py).
-
-Not in SageMaker. Papers: Asuncion et al., On Smoothing and Inference for Topic Models, UAI 2009 (CVB0); Neal and
-Hinton, A View of the EM Algorithm That Justifies Incremental, Sparse, and Other Variants, 1998 (a group of documents
-takes back what it said before when it speaks again, and the next group sees it at once); Minka, Estimating a Dirichlet
-Distribution, 2000 (the fixed point for alpha).
+out one by one, and ends by sampling (sampling.py). The turns themselves: descent.py. Not in SageMaker.
 """
 
 from __future__ import annotations
@@ -18,17 +13,13 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.lda.coherence import npmi
-from sagesmith.algorithms.lda.mixtures import likelihoods, parts_of, widened
+from sagesmith.algorithms.lda.descent import LOOKED_AT, PRIOR, THIN, Descent, fitting
+from sagesmith.algorithms.lda.mixtures import likelihoods
 from sagesmith.algorithms.lda.sampling import Sampler
 from sagesmith.algorithms.lda.spectral import Topics
-from sagesmith.algorithms.lda.threads import Crew, even
+from sagesmith.algorithms.lda.threads import Crew
 from sagesmith.algorithms.run import Run
 
-PRIOR = 0.01  # of every word in every topic
-GROUPS = 8  # that see each other's words within one turn; fewer where their counts would take more than KEPT
-KEPT = 256 << 20  # bytes of what groups and their lanes have said
-SHARES = 4  # of a group at most, each with its own sums: as many threads can work, and their number changes nothing
-ROUNDS, FIRST_ROUNDS = 2, 5  # over a document's words in a turn; in the first turn mixtures are not known yet
 EVERY = 10  # turns between two looks at the held-out documents
 GAIN = 1e-4  # relative: a smaller one ends the refinement
 TRIAL = 20  # turns from the moments' topics, before it may begin again from chance
@@ -43,24 +34,26 @@ ENOUGH = TRIAL + CHANCES * SORTING + SWEEPS  # fewer turns all go to the moments
 NEAR = 1.03  # times a perplexity: near enough that coherence decides
 HELD_OUT, HELD_OUT_MOST = 20, 1000  # every 20th document, but no more than this
 LAST = 5  # turns at the end, with the held-out documents too
-LOOKED_AT = 1000  # documents from which alpha is worked out
-THIN = 0.5  # of alpha, what words are given to topics with: CVB0 spreads them, and so finds too large an alpha
-SMALLEST = 1e-3  # of alpha's entries
-SCALES = 0.8 ** np.arange(13)  # by one of which alpha is multiplied in the end: 1 to 0.07
+SCALES = 0.8 ** np.arange(-4, 13)  # by one of which alpha is multiplied in the end: 2.4 to 0.07
+
+
+def learnt_from(documents: int) -> int:
+    """How many of so many documents, the first ones, are not held out."""
+    return documents - min(HELD_OUT_MOST, documents // HELD_OUT)
 
 
 def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator, run: Run) -> Topics:
     """The topics after up to `turns` turns over all documents (D, V), or `topics` themselves if those are better.
 
     Where the first turns change much, the moments have not told the topics: it begins again from chance (record 0027).
+    Documents are in no order: the last of them are held out.
     """
-    order = random.permutation(counts.shape[0])
-    counts = counts[order]
-    documents = counts.shape[0] - min(HELD_OUT_MOST, counts.shape[0] // HELD_OUT)
-    judge = _Judge(counts[documents:] if documents < len(order) else counts, turns, random, run)
+    every = counts.shape[0]
+    documents = learnt_from(every)
+    judge = _Judge(counts[documents:] if documents < every else counts, turns, random, run)
     start = judge.perplexity(topics, 0)
     with Crew(run.threads) as crew:
-        way = _Way(_Descent(counts, documents, topics, crew), judge, topics, start)
+        way = _Way(Descent(counts, documents, topics, crew), judge, topics, start)
         way.go(1, TRIAL if turns >= ENOUGH else turns, run)
         sampled = None
         if turns >= ENOUGH and way.best < ASTRAY * start:
@@ -72,11 +65,13 @@ def refined(counts: Any, topics: Topics, turns: int, random: np.random.Generator
                 sampled = _sampled(counts, documents, way, turns - SWEEPS, random, run)
         elif turns >= ENOUGH:
             way.go(TRIAL + 1, turns, run)
+        if way.best >= start:  # perhaps because of its alpha alone, which is thin
+            start = way.again(topics)
         if way.best >= start:
             run.log("Held-out perplexity was not lowered: the topics of the spectral method are kept")
             return topics
         run.log("Held-out perplexity went from %.1f to %.1f: the refined topics are kept", start, way.best)
-        return sampled or way.ended(len(order), run)
+        return sampled or way.ended(every, run)
 
 
 def _sorted_out(
@@ -87,12 +82,12 @@ def _sorted_out(
     for chance in range(CHANCES):
         drawn = _by_chance(counts, topics, round(MORE * number), random)
         turn = TRIAL + chance * SORTING
-        way = _Way(_Descent(counts, documents, drawn, crew), judge, drawn, np.inf)
+        way = _Way(Descent(counts, documents, drawn, crew), judge, drawn, np.inf)
         way.go(turn + 1, turn + FIRST, run)
         for wanted in _partings(len(drawn.alpha), number):
             turn += BETWEEN
             kept = _most_coherent(way.now(), counts, wanted)
-            way = _Way(_Descent(counts, documents, kept, crew), judge, kept, np.inf)
+            way = _Way(Descent(counts, documents, kept, crew), judge, kept, np.inf)
             way.go(turn - BETWEEN + FIRST + 1, turn + FIRST, run)
         ways.append(way)
     likely = min(way.best for way in ways)
@@ -124,7 +119,7 @@ def _sampled(counts: Any, documents: int, way: _Way, turn: int, random: np.rando
             return None
         started = time.monotonic()
         words = sampler.mean(0, documents, SETTING)
-        sampler.alpha = _fitting(sampler.mixtures(documents, step), sampler.alpha)
+        sampler.alpha = fitting(sampler.mixtures(documents, step), sampler.alpha)
         mean = mean + words * (sweep >= SWEEPS - MEAN)
         way.judge.progress(turn + sweep + SETTING, SETTING * documents / max(1e-9, time.monotonic() - started))
     topics = sampler.topics(mean * SETTING / MEAN)
@@ -133,7 +128,7 @@ def _sampled(counts: Any, documents: int, way: _Way, turn: int, random: np.rando
     run.log("Sampling: NPMI from %.4f to %.4f, held-out perplexity from %.1f to %.1f", before, after, way.best, value)
     if after <= before or value > NEAR * way.best:
         return None
-    scale = way.judge.scale(topics)
+    scale = way.judge.suited(topics)[1]
     if documents < counts.shape[0]:
         mean = mean * SETTING / MEAN + sampler.mean(documents, counts.shape[0], SWEEPS_MORE // 2, SWEEPS_MORE // 2)
         topics = sampler.topics(mean)
@@ -149,7 +144,7 @@ def _by_chance(counts: Any, topics: Topics, number: int, random: np.random.Gener
 class _Way:
     """A descent from one start: `best`, the lowest held-out perplexity seen, and `kept`, the topics that had it."""
 
-    def __init__(self, descent: _Descent, judge: _Judge, topics: Topics, start: float) -> None:
+    def __init__(self, descent: Descent, judge: _Judge, topics: Topics, start: float) -> None:
         self.best = self._before = start
         self._descent, self.judge, self.kept = descent, judge, topics
         self._settled = False
@@ -178,9 +173,15 @@ class _Way:
         self._settled = value > self._before * (1 - GAIN)
         self._before = value
 
+    def again(self, topics: Topics) -> float:
+        """Judges the topics as they are, and returns the perplexity of `topics`: each with the alpha that suits it."""
+        self.kept = self._descent.topics()
+        self.best, _ = self.judge.suited(self.kept)
+        return self.judge.suited(topics)[0]
+
     def ended(self, documents: int, run: Run) -> Topics:
         """The best topics, after some turns with the held-out documents too."""
-        scale, kept = self.judge.scale(self.kept), self.kept
+        scale, kept = self.judge.suited(self.kept)[1], self.kept
         if not run.stopping and self._descent.documents < documents:
             self._descent.widen(documents)
             for _ in range(LAST):
@@ -208,98 +209,15 @@ class _Judge:
     def progress(self, turn: int, documents_a_second: float) -> None:
         self._run.progress(turn, self._turns + 1, documents_a_second)
 
-    def scale(self, topics: Topics) -> float:
-        """The factor on alpha that is best for the held-out documents.
+    def suited(self, topics: Topics) -> tuple[float, float]:
+        """The perplexity with alpha times the factor that is best for the held-out documents, and that factor.
 
         See THIN: this takes the rest of it back.
         """
         found = [self._of(Topics(scale * topics.alpha, topics.beta)) for scale in SCALES]
-        return float(SCALES[int(np.argmin(found))])
+        best = int(np.argmin(found))
+        return found[best], float(SCALES[best])
 
     def _of(self, topics: Topics) -> float:
         found = likelihoods(self._seen, self._asked, topics, self._run.threads).sum()
         return float(np.exp(-found / self._words))
-
-
-class _Descent:
-    """CVB0 over the first `documents` of counts (D, V)."""
-
-    def __init__(self, counts: Any, documents: int, topics: Topics, crew: Crew) -> None:
-        self._starts, self._terms, self._data = parts_of(counts)
-        self._number, self._crew = len(topics.alpha), crew
-        self._alpha = topics.alpha.copy()
-        total = float(self._data.sum())
-        self._words = widened((topics.beta * (total * topics.alpha / topics.alpha.sum())[:, None]).T)
-        self._words[:, : self._number] += PRIOR
-        # as if each document had spoken ten times its prior: the first turn takes that back
-        self._mixtures = np.repeat(widened(10 * self._prior[None, :]), counts.shape[0], axis=0)
-        self._sums = np.zeros(self._words.shape)
-        self.documents = documents
-        room = KEPT // self._words.nbytes
-        self._shares = max(1, min(SHARES, room // 2))
-        groups = max(1, min(GROUPS, documents, room - self._shares))
-        self._cuts = self._cut(0, documents, groups)
-        self._said: list[np.ndarray | None] = [None] * groups
-
-    @property
-    def _prior(self) -> np.ndarray:
-        return THIN * self._alpha
-
-    def _cut(self, begin: int, end: int, parts: int) -> list[tuple[int, int]]:
-        return [(begin + a, begin + b) for a, b in even(self._starts[begin : end + 1], parts)]
-
-    def turn(self) -> None:
-        """All documents once, group by group."""
-        first = all(said is None for said in self._said)
-        for group, (begin, end) in enumerate(self._cuts):
-            before = self._said[group]
-            said = self._spoken(begin, end, FIRST_ROUNDS if before is None else ROUNDS)
-            self._sums += said if before is None else said - before
-            self._said[group] = said
-            if not first or group == len(self._cuts) - 1:
-                np.maximum(self._sums, 0, out=self._words, casting="same_kind")
-                self._words[:, : self._number] += PRIOR
-        self._learn_alpha()
-
-    def _spoken(self, begin: int, end: int, rounds: int) -> np.ndarray:
-        """How many of each term's words every topic has in these documents, (V, K8)."""
-        from sagesmith.algorithms.lda.words_compiled import collapse
-
-        shares, prior = np.zeros((1, self._words.shape[1]), np.float32), widened(self._prior[None, :])
-        shares[0, : self._number] = 1 / self._words[:, : self._number].sum(axis=0, dtype=np.float64)
-        ranges = self._cut(begin, end, self._shares)
-        sums = np.zeros((len(ranges), *self._words.shape), np.float32)
-        documents = self._starts, self._terms, self._data
-
-        def work(part: int) -> None:
-            collapse(*ranges[part], *documents, self._words, shares, prior, rounds, self._mixtures, sums[part])
-
-        self._crew.each(work, range(len(ranges)))
-        return np.asarray(sums.sum(axis=0))
-
-    def _learn_alpha(self) -> None:
-        step = max(1, self.documents // LOOKED_AT)
-        rows = self._mixtures[: self.documents : step, : self._number].astype(np.float64)
-        self._alpha = _fitting(np.maximum(rows - self._prior.astype(np.float32), 0), self._alpha)
-
-    def widen(self, documents: int) -> None:
-        """Takes documents up to this one in, as a group of its own."""
-        self._cuts.append((self.documents, documents))
-        self._said.append(None)
-        self.documents = documents
-
-    def topics(self) -> Topics:
-        beta = self._words[:, : self._number].T.astype(np.float64)
-        return Topics(self._prior, beta / beta.sum(axis=1, keepdims=True))
-
-
-def _fitting(words: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Two steps of alpha (K,) towards what is likeliest where topics have `words` (n, K) in documents."""
-    from scipy.special import psi
-
-    lengths = words.sum(axis=1)
-    for _ in range(2):
-        total = alpha.sum()
-        rise = (psi(words + alpha) - psi(alpha)).sum(axis=0) / (psi(lengths + total) - psi(total)).sum()
-        alpha = np.maximum(alpha * rise, SMALLEST)
-    return alpha

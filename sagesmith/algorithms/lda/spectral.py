@@ -13,6 +13,7 @@ from sagesmith.algorithms.run import Run
 EXTRA = 1.25  # topics looked for, for each that is asked for
 SMOOTHING = 1e-3  # share of each topic that is spread evenly: the method leaves zeros, on which no likelihood stands
 STANDS_OUT = 0.25  # of an eigenvalue in one half of the documents, what the other half must show along its vector
+STANDS_OUT_MOST = 0.5  # with few terms, where halves agree by chance to about 1 / √(2 V), it must show more: so much
 
 
 class Topics(NamedTuple):
@@ -40,8 +41,8 @@ class Found(NamedTuple):
     shown: int
 
 
-def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Found:
-    """Topics of documents (D, V) CSR by the method of moments.
+def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run, drawn: int) -> Found:
+    """Topics of documents (D, V) CSR by the method of moments; where it shows too few, of the first `drawn` documents.
 
     Raises:
         ValueError: no document has three words.
@@ -53,7 +54,7 @@ def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Fou
     white = moments.whitening(wanted, random)
     rank = min(white.forth.shape[1], _standing_out(counts, plan.alpha0, wanted, random))
     if not rank:
-        return Found(_filled(None, counts, moments.first, plan, random), 1.0, 0)
+        return Found(_filled(None, counts[:drawn], moments.first, plan, random), 1.0, 0)
     white = Whitening(white.forth[:, :rank], white.back[:, :rank])
     # a tensor of fewer dimensions can have more terms than those, but not many more
     terms = max(min(wanted, rank), min(plan.topics, int(EXTRA * rank)))
@@ -62,7 +63,7 @@ def found(counts: Any, plan: Plan, random: np.random.Generator, run: Run) -> Fou
         tensor, terms, plan.restarts, plan.iterations, plan.tol, random, run.threads, lambda: run.stopping
     )
     topics = _unwhitened(parts.weights, white.back @ parts.vectors, plan)
-    return Found(_filled(topics, counts, moments.first, plan, random), left, len(topics.alpha))
+    return Found(_filled(topics, counts[:drawn], moments.first, plan, random), left, len(topics.alpha))
 
 
 def _standing_out(counts: Any, alpha0: float, wanted: int, random: np.random.Generator) -> int:
@@ -77,7 +78,8 @@ def _standing_out(counts: Any, alpha0: float, wanted: int, random: np.random.Gen
         white = one.whitening(wanted, random).forth  # one's quotients along it are 1
         kept.append((white * other.second_times(white)).sum(axis=0))
     number = min(map(len, kept))
-    agree = (kept[0][:number] + kept[1][:number]) / 2 >= STANDS_OUT
+    least = min(STANDS_OUT + counts.shape[1] ** -0.5, STANDS_OUT_MOST)
+    agree = (kept[0][:number] + kept[1][:number]) / 2 >= least
     return number if agree.all() else int(np.argmin(agree))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -16,9 +16,11 @@ class Crew:
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def each(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    def each(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """function(item) of all, in their order."""
-        return [function(item) for item in items] if self._pool is None else list(self._pool.map(function, items))
+        if self._pool is None or len(items) == 1:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
 
     def __enter__(self) -> Crew:
         return self

@@ -96,9 +96,11 @@ def likelihood(
 def collapse(
     begin: int,
     end: int,
+    first: int,
     starts: np.ndarray,
     terms: np.ndarray,
     counts: np.ndarray,
+    places: np.ndarray,
     words: np.ndarray,
     shares: np.ndarray,
     prior: np.ndarray,
@@ -107,7 +109,8 @@ def collapse(
     added: np.ndarray,
 ) -> None:
     """Collapsed variational Bayes of order zero over documents: moves mixtures[d] = N + prior, (D, K8), and adds to
-    added (V, K8) how many of each term's words every topic has.
+    added (U, K8) how many of each term's words every topic has: row `places` of each count, those of document `first`
+    at the beginning.
 
     Asuncion et al., On Smoothing and Inference for Topic Models, UAI 2009, equation 10: a word's topics are ∝
     (N_dk - own + prior_k) words[w, k] shares[k], where `own` is the word's own part in N. That part is worked out
@@ -127,7 +130,7 @@ def collapse(
                 store(sums, 0, j, spread(np.float32(0)))
                 store(scaled, 0, j, load(mixtures, d, j) * load(shares, 0, j))
             for at in range(starts[d], starts[d + 1]):
-                term = terms[at]
+                term, place = terms[at], places[at - starts[first]]
                 likely = spread(np.float32(0))
                 for j in range(0, width, LANES):
                     likely = likely + load(scaled, 0, j) * load(words, term, j)
@@ -144,9 +147,45 @@ def collapse(
                     gained = scale * load(part, 0, j)
                     store(sums, 0, j, load(sums, 0, j) + gained)
                     if turn == turns - 1:
-                        store(added, term, j, load(added, term, j) + gained)
+                        store(added, place, j, load(added, place, j) + gained)
             for j in range(0, width, LANES):
                 store(mixtures, d, j, load(sums, 0, j) + load(prior, 0, j))
+
+
+@compiled
+def settle(
+    begin: int, end: int, terms: np.ndarray, saying: np.ndarray, said: np.ndarray, sums: np.ndarray, words: np.ndarray,
+    told: int, prior: float,
+) -> None:  # fmt: skip
+    """What shares say, saying (S U, K8), becomes what was said (U, K8), and silence; sums (V, K8) float64 change by as
+    much, and so do the first `told` topics of words (V, K8), which have `prior` more. Rows `begin` to `end` of U, of
+    `terms`.
+    """
+    width, kinds, change = words.shape[1], len(terms), np.empty((1, words.shape[1]), np.float32)
+    for row in range(begin, end):
+        for j in range(0, width, LANES):
+            whole = load(saying, row, j)
+            store(saying, row, j, spread(np.float32(0)))
+            for other in range(row + kinds, len(saying), kinds):
+                whole = whole + load(saying, other, j)
+                store(saying, other, j, spread(np.float32(0)))
+            store(change, 0, j, whole - load(said, row, j))
+            store(said, row, j, whole)
+        term = terms[row]
+        for k in range(width):
+            sums[term, k] += change[0, k]
+        for k in range(told):
+            words[term, k] = np.float32(max(sums[term, k], 0.0)) + np.float32(prior)
+
+
+@compiled
+def column_sums(table: np.ndarray) -> np.ndarray:
+    """The sums (m,) float64 of a table (n, m) float32 over its rows."""
+    sums = np.zeros(table.shape[1])
+    for row in range(table.shape[0]):
+        for column in range(table.shape[1]):
+            sums[column] += table[row, column]
+    return sums
 
 
 @inlined

@@ -11,8 +11,7 @@ Topic Modeling, EMNLP 2018 (its measures, and SageMaker's).
     answers, without torch              encoding.py
 
 SageMaker is followed to the letter in hyperparameters, channels, content types, log lines and answers; its network is
-closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MXNet's file format, several GPUs of one
-host.
+closed. Ours, and the reasons for it: docs/decisions/0030 and 0038. Left out: MXNet's file format.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from sagesmith.algorithms.run import Run
 from sagesmith.formats.errors import DataError
 
 if TYPE_CHECKING:
-    from sagesmith.algorithms.ntm.training import Training
     from sagesmith.formats.batch import Batch
     from sagesmith.formats.channel import Channel
 
@@ -152,14 +150,17 @@ class NTM(FirstParty):
         try:
             training = Training(settings, given["train"], given.get("validation"), team)
             epochs = training.epochs()
-            self._finish(training, epochs, given.get("test"), run)
+            self._keep(folded(training.network), words)
+            if run.is_master:
+                self._describe(channels.get("auxiliary"), run)
+            if run.model is not None:
+                run.log("Serializing model to %s/model_algo-1", run.model)
+            if "test" in given:
+                run.quality("test total_loss", training.score(given["test"]).total, "loss", epochs)
+            else:
+                run.log("Test data is not provided.")
         finally:
             team.close()
-        self._keep(folded(training.network), words)
-        if run.is_master:
-            self._describe(channels.get("auxiliary"), run)
-        if run.model is not None:
-            run.log("Serializing model to %s/model_algo-1", run.model)
 
     def _read(self, channels: Mapping[str, Channel], run: Run) -> dict[str, Any]:
         """The documents of each channel, CSR without empty rows."""
@@ -186,15 +187,6 @@ class NTM(FirstParty):
         words = getattr(self, "_given_words", None)
         return None if words is None else vocabulary.checked(words, width, "vocabulary")
 
-    def _finish(self, training: Training, epochs: int, test: Any, run: Run) -> None:
-        """The best model's losses."""
-        if training.validation is not None and training.best_loss is not None:
-            run.quality("validation total_loss", training.best_loss, "loss", epochs)
-        if test is None:
-            run.log("Test data is not provided.")
-            return
-        run.quality("test total_loss", training.score(test).total, "loss", epochs)
-
     def _describe(self, auxiliary: Channel | None, run: Run) -> None:
         from sagesmith.algorithms.ntm import topics, vocabulary
 
@@ -207,9 +199,8 @@ class NTM(FirstParty):
                     "%d out of %d in vocabulary do not have embeddings! Default vector used for unknown embedding!",
                     missing, len(self.vocabulary_),
                 )  # fmt: skip
-        for line in topics.described(self._model["topics"], self.vocabulary_, vectors).lines(
-            self.vocabulary_ is not None
-        ):
+        described = topics.described(self._relevance(), self.vocabulary_, vectors)
+        for line in described.lines(self.vocabulary_ is not None):
             run.log("%s", line)
 
     def _keep(self, model: Mapping[str, np.ndarray], words: list[str] | None) -> None:
@@ -235,18 +226,23 @@ class NTM(FirstParty):
         return np.asarray(self.predict(X))
 
     def topics(self, count: int = 20) -> list[list[str]]:
-        """The `count` words of each topic that it raises most, most first; ids where no vocabulary was given."""
+        """The `count` words that are most relevant to each topic, most first; ids where no vocabulary was given."""
         from sagesmith.algorithms.ntm.topics import described
 
         self._check_fitted()
-        return described(self.topic_logits_, self.vocabulary_, None, count).words
+        return described(self._relevance(), self.vocabulary_, None, count).words
 
     def topic_uniqueness(self, count: int = 20) -> np.ndarray:
         """TU of each topic by its `count` first words, (num_topics,): 1 where no other topic lists them."""
         from sagesmith.algorithms.ntm.topics import top, uniqueness
 
         self._check_fitted()
-        return uniqueness(top(self.topic_logits_, count))
+        return uniqueness(top(self._relevance(), count))
+
+    def _relevance(self) -> np.ndarray:
+        from sagesmith.algorithms.ntm.topics import relevance
+
+        return relevance(self.topic_logits_, self._model["background"])
 
     def topic_words(self) -> np.ndarray:
         """The words' probabilities in a document of one topic alone, (num_topics, V); rows sum to 1."""

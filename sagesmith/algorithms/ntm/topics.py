@@ -1,6 +1,7 @@
-"""Topics as words: the likeliest of each, how unique they are (TU), and how alike in meaning (WETC).
+"""Topics as words: the most relevant to each, how unique they are (TU), and how alike in meaning (WETC).
 
-Paper: Ding et al., Coherence-Aware Neural Topic Modeling, EMNLP 2018 (arXiv 1809.02687).
+Papers: Ding et al., Coherence-Aware Neural Topic Modeling, EMNLP 2018 (arXiv 1809.02687); Sievert and Shirley, LDAvis:
+A Method for Visualizing and Interpreting Topics, 2014 (relevance).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SHOWN = 20  # words of a topic in the log
+RELEVANCE = 0.6  # the share of a word's probability in its relevance: the paper's
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,19 @@ class Described:
                 scores = f"[{self.coherence[topic]:.2f}, {self.uniqueness[topic]:.2f}] "
             lines.append(scores + " ".join(words))
         return lines
+
+
+def relevance(topics: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """How relevant words are to topics, (V, K), but for a constant of each topic.
+
+    With λ = RELEVANCE it is λ log p(word | topic) + (1 - λ) log (p(word | topic) / p(word)): by what a topic raises
+    alone, seldom words come first, which a few documents have; by probability alone those that are usual anywhere.
+
+    Args:
+        topics: logits (V, K).
+        background: logits (V,), whose softmax is taken for p(word).
+    """
+    return topics + RELEVANCE * background[:, None]
 
 
 def top(weights: np.ndarray, count: int) -> np.ndarray:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.checkpoints import Checkpoints, joined
@@ -49,6 +50,16 @@ class Losses:
             run.log("Loss (name: value) %s: %s", name, value)
 
 
+@dataclass
+class Part:
+    """The documents of a mini-batch that one device learns from, and the sums of their losses there: reconstruction
+    and KL, (2,)."""
+
+    rows: np.ndarray
+    device: torch.device
+    losses: Tensor = field(default_factory=lambda: torch.zeros(2))
+
+
 class Training:
     """One run. `epochs` trains, `score` measures; afterwards `network` has the best weights.
 
@@ -62,18 +73,21 @@ class Training:
     def __init__(self, settings: Mapping[str, Any], counts: Any, validation: Any, team: nets.Team) -> None:
         self.settings, self.counts, self.validation, self.team, self.run = settings, counts, validation, team, team.run
         self.size = settings["mini_batch_size"]
-        documents, words = team.total(counts.shape[0], float(counts.sum(dtype=np.float64)))
-        if not documents:
+        self._least = 2 if settings["batch_norm"] else 1  # documents of a part: one has no variance
+        own = counts.shape[0] * np.eye(team.size)[self.run.rank]
+        words, *documents = team.total(float(counts.sum(dtype=np.float64)), *own)  # documents of every host
+        if not any(documents):
             raise ValueError("channel 'train' holds no words: there is nothing to learn from")
-        self._scale = words / documents * (self.size if settings["optimizer"] == "adadelta" else 1)
-        if settings["batch_norm"] and counts.shape[0] == 1:
+        self._scale = words / sum(documents) * (self.size if settings["optimizer"] == "adadelta" else 1)
+        if settings["batch_norm"] and 1 in documents:
             raise ValueError("batch_norm needs at least 2 documents on every host, found 1")
         network = Network(
             counts.shape[1], settings["num_topics"], layers_of(settings), settings["encoder_layers_activation"],
             settings["batch_norm"],
         )  # fmt: skip
         start.begin(network, counts, np.random.default_rng(settings["seed"]))
-        self._averaged = Averaged(team.copied(network))
+        begun = next(rank for rank, count in enumerate(documents) if count)
+        self._averaged = Averaged(team.copied(network, begun))
         self.network, moving = self._averaged.network, self._averaged.moving
         chosen = nets.optimizer(settings["optimizer"], moving, settings["learning_rate"], settings["weight_decay"])
         clip = settings["clip_gradient"]
@@ -86,11 +100,6 @@ class Training:
         self._checkpoints = Checkpoints(self.run, "ntm", {**settings, "network": NETWORK}, NOT_COMPARED)
         self._seen = self._all_batches = 0
 
-    @property
-    def best_loss(self) -> float | None:
-        """Of the epoch whose weights are kept; None: there was none."""
-        return self._best.value
-
     # -- epochs ------------------------------------------------------------------------------------------------
     def epochs(self) -> int:
         """Trains until the epochs are over, patience is, or the job shall stop; returns how many epochs were done."""
@@ -102,6 +111,8 @@ class Training:
                 break
         self._best.restore(self.network)
         if self._best.value is not None:
+            if self.validation is not None:
+                self.run.quality("validation total_loss", self._best.value, "loss", epoch)
             self.run.log("Loss of server-side model: %s", self._best.value)
             self.run.log(
                 "Best model based on early stopping at epoch %s. Best loss: %s", self._best.number, self._best.value
@@ -135,26 +146,27 @@ class Training:
     def _pass(self, epoch: int) -> Losses:
         """One epoch over this host's documents, or `sub_sample` of them."""
         random = np.random.default_rng([self.settings["seed"], self.run.rank, epoch])
-        torch.manual_seed(int(random.integers(1 << 62)))
-        moving = self._averaged.moving.train()
+        self.team.seed(int(random.integers(1 << 62)))
+        self._averaged.moving.train()
         sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
         documents = batches = 0
         for rows in self.team.rounds(self._batches(random)):
-            if rows is None:
-                self._stepper.step(None, 0)
-                self._averaged.note()
-                continue
-            recons, kld = moving(Documents.of(self.counts[rows], self.team.device))
-            self._stepper.step((recons + kld).mean() * self._scale, len(rows))
+            parts = [] if rows is None else [Part(*shared) for shared in self.team.shared(rows, self._least)]
+            self._stepper.learn(self._loss_of, parts)
             self._averaged.note()
-            sums += torch.stack([recons.detach().sum(), kld.detach().sum()])
-            documents += len(rows)
-            batches += 1
-        if self.team.size > 1 and self.settings["batch_norm"]:
-            self.team.copied(moving)  # every host has running moments of its own
+            for part in parts:
+                sums += part.losses.to(sums.device)
+                documents += len(part.rows)
+            batches += bool(parts)
+        self._stepper.share_statistics()
         self._averaged.take_buffers()
         recons_sum, kld_sum = sums.tolist()
         return Losses(recons_sum, kld_sum, documents, batches)
+
+    def _loss_of(self, network: Network, part: Part) -> tuple[Tensor, int]:
+        recons, kld = network(Documents.of(self.counts[part.rows], part.device))
+        part.losses = torch.stack([recons.detach().sum(), kld.detach().sum()])
+        return (recons + kld).mean() * self._scale, len(part.rows)
 
     def _batches(self, random: np.random.Generator) -> Iterator[np.ndarray]:
         """The rows of each mini-batch. A last one of a single row, which has no variance, goes with the one before."""
@@ -233,6 +245,7 @@ class Training:
         nets.take_optimizer_state(self._stepper.optimizer, found.part("optimizer"))
         self._best.take(found.part("best"), found.facts["best"])
         self._patience.take(found.facts["patience"])
+        self._stepper.spread()
         self.run.log("Resuming after epoch %d", found.number)
         return found.number
 

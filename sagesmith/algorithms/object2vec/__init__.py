@@ -3,13 +3,14 @@
 Two encoders make a vector of each side's list of token ids; comparators, dense layers and a class or a number for the
 pair follow. SageMaker's names, ranges, log lines and answers are followed to the letter; it publishes no paper. The
 encoders are those of Conneau et al., Supervised Learning of Universal Sentence Representations (2017). Left out:
-several hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+several hosts, which SageMaker's image does not have either; all GPUs of a host are used.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -31,7 +32,6 @@ JSONLINES = "application/jsonlines"
 NETWORKS = ("hcnn", "bilstm", "pooled_embedding")
 MODES = ("embedding", "classification")
 MODE = "INFERENCE_PREFERRED_MODE"
-ASKED_TOGETHER = 1024  # pairs
 
 
 def _quality(channel: str, name: str, kind: str) -> str:
@@ -270,12 +270,11 @@ class Object2Vec(FirstParty):
         return read_channel(channel, self._check_pairs).cut((first.max_seq_len, second.max_seq_len))
 
     def _check_pairs(self, pairs: Pairs) -> None:
-        """Raises DataError for labelled pairs that are not of this model's vocabularies and classes."""
+        """Raises DataError for labelled pairs that are not of this model's vocabularies and labels."""
         from sagesmith.algorithms.object2vec.pairs import check_labels
 
         self.check_tokens(pairs)
-        if self.settings["output_layer"] == "softmax":
-            check_labels(pairs, self.settings["num_classes"])
+        check_labels(pairs, self.settings["num_classes"] if self.task == "classifier" else None)
 
     def check_tokens(self, pairs: Pairs) -> None:
         """Raises DataError for a token id that is not in the vocabulary of its encoder."""
@@ -287,9 +286,10 @@ class Object2Vec(FirstParty):
     def _take_pretrained(self, network: Network, auxiliary: Channel | None, run: Run) -> None:
         import torch
 
-        from sagesmith.algorithms.object2vec.pretrained import read
+        from sagesmith.algorithms.object2vec.pretrained import read as read_file
 
         encoders = configuration.encoders_of(self.settings)
+        read = cache(read_file)  # encoder 1 may have the settings, and so the file, of encoder 0
         for side, encoder in enumerate(encoders[: len(network.tables)]):
             if not encoder.pretrained:
                 continue
@@ -321,7 +321,7 @@ class Object2Vec(FirstParty):
         check_rows(batch, self.check_tokens, lambda row: f"row {row}")
         pairs: Pairs = batch.cut(options.get("longest") or (first.max_seq_len, second.max_seq_len))
         with torch.inference_mode():
-            found = [self._answers(part).cpu().numpy() for part in pairs.parts(ASKED_TOGETHER)]
+            found = [self._answers(part).cpu().numpy() for part in pairs.parts()]
         whole = pairs.in0 is not None and pairs.in1 is not None
         return {"scores" if whole else "embeddings": np.concatenate(found)}
 

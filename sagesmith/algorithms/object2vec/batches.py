@@ -1,6 +1,8 @@
-"""batches: which pairs are learnt together, and which negatives go with them."""
+"""batches: which pairs are learnt together, which negatives go with them, and how devices share them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +27,33 @@ def order_of(pairs: Pairs, size: int, bucket_width: int, random: np.random.Gener
     return [batches[k] for k in random.permutation(len(batches))]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A batch, or what one device takes of it.
+
+    `in0` (n,) and `in1` (m,): numbers of the data's pairs whose sides are encoded. The pairs that are learnt are those
+    of `in0[first]` with `in1[second]`, (k,) each, labelled `label` (k,). Without `first` and `second`, one by one.
+    """
+
+    in0: np.ndarray
+    in1: np.ndarray
+    label: np.ndarray
+    first: np.ndarray | None = None
+    second: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def share(self, rows: np.ndarray) -> Part:
+        """The pairs whose in0 is at one of these places: each with all its negatives. Of in1 what these need."""
+        if self.first is None or self.second is None:
+            return Part(self.in0[rows], self.in1[rows], self.label[rows])
+        mine = np.flatnonzero(np.isin(self.first, rows))
+        in0, first = np.unique(self.first[mine], return_inverse=True)
+        in1, second = np.unique(self.second[mine], return_inverse=True)
+        return Part(self.in0[in0], self.in1[in1], self.label[mine], first, second)
+
+
 class Negatives:
     """Draws pairs that do not occur: the in0 of a positive pair with the in1 of others.
 
@@ -38,6 +67,12 @@ class Negatives:
 
     def __init__(self, rate: int, count: int, random: np.random.Generator) -> None:
         self._rate, self._count, self._random = min(rate, count - 1), count, random
+
+    def batch(self, index: np.ndarray, label: np.ndarray) -> Part:
+        """The pairs `index` with their negatives."""
+        pool = np.concatenate([index, self.others(index)]) if label.any() else index
+        first, second, labels = self.drawn(label, len(pool))
+        return Part(index, pool, labels, first, second)
 
     def others(self, index: np.ndarray) -> np.ndarray:
         """The numbers of the pairs whose in1 are needed beside those of the batch `index`."""

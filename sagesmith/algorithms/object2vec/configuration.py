@@ -105,7 +105,7 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def _check_tied(first: Encoder, second: Encoder) -> None:
     names = ["vocab_size", "token_embedding_dim", "pretrained_embedding_file", "vocab_file"]
-    for name in [*names, "freeze_pretrained_embedding"] if first.pretrained else names:
+    for name in names + ["freeze_pretrained_embedding"] * first.pretrained:
         one, other = getattr(first, name), getattr(second, name)
         if one != other:
             raise HyperparameterError(
@@ -129,6 +129,11 @@ def remarks(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
                 "Inconsistent enc_dim and token_embedding_dim found for token-embedding-encoder: "
                 f"{settings['enc_dim']} vs {dim}. Setting token embedding dim to be {settings['enc_dim']}"
             )
+        for name, needed in (("cnn_filter_width", ("hcnn",)), ("layers", ("hcnn", "bilstm"))):
+            if f"{side}_{name}" in given and settings[f"{side}_network"] not in needed:
+                lines.append(f"{side}_{name} has no effect with {side}_network {settings[f'{side}_network']}")
+        if f"{side}_freeze_pretrained_embedding" in given and not settings[f"{side}_pretrained_embedding_file"]:
+            lines.append(f"{side}_freeze_pretrained_embedding has no effect without {side}_pretrained_embedding_file")
         if settings[f"{side}_vocab_file"] and not settings[f"{side}_pretrained_embedding_file"]:
             lines.append(f"{side}_vocab_file has no effect without {side}_pretrained_embedding_file")
     if settings["enc1_network"] == "enc0":
@@ -139,6 +144,9 @@ def remarks(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         lines.append("token_embedding_storage_type is row_sparse: bucketing is switched off, bucket_width ignored")
     if "feature_dim" in given:
         lines.append("Hyperparameter feature_dim is taken for compatibility and has no effect")
+    if not settings["mlp_layers"]:
+        unused = [name for name in ("mlp_activation", "mlp_dim") if name in given]
+        lines += [f"{name} has no effect with mlp_layers 0" for name in unused]
     if settings["output_layer"] != "softmax" and "num_classes" in given:
         lines.append(f"num_classes has no effect with output_layer {settings['output_layer']}")
     return lines

@@ -11,6 +11,8 @@ Lists come packed (token vectors side by side, and lengths), and a list's vector
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,8 +60,11 @@ class Convolutions(nn.Module):
         left, right = (self.width - 1) // 2, self.width // 2
         spread = lengths + right  # each list with the zeros behind it; those before the first come below
         lists = torch.arange(len(lengths), device=ids.device)
-        places = torch.arange(len(ids), device=ids.device) + right * torch.repeat_interleave(lists, lengths)
+        places = torch.arange(len(ids), device=ids.device) + right * torch.repeat_interleave(
+            lists, lengths, output_size=len(ids)
+        )
         count = len(ids) + right * len(lengths)
+        owners = torch.repeat_interleave(lists, spread, output_size=count)
         state = vectors.new_zeros(count, vectors.shape[1]).index_copy(0, places, vectors)
         real = vectors.new_zeros(count, 1)
         real[places] = 1.0
@@ -69,10 +74,31 @@ class Convolutions(nn.Module):
             window = torch.cat([wide[k : k + count] for k in range(self.width)], dim=1)
             # ReLU leaves nothing below zero, so the zeros between the lists do not disturb the maxima.
             state = nn.functional.relu(layer(window)) * real
-            maxima.append(torch.segment_reduce(state, "max", lengths=spread, axis=0, unsafe=True))
+            maxima.append(_Maxima.apply(state, spread, owners))  # type: ignore[no-untyped-call]
             if number + 1 < len(self.layers):
                 state = self.dropout(state)
         return torch.cat(maxima, dim=1)
+
+
+class _Maxima(torch.autograd.Function):
+    """Maxima over time, (n, d), of a state (N, d) in which lists of these lengths follow each other.
+
+    Rows that share a maximum, as of repeated tokens, share its gradient evenly. torch's own backward pass divides only
+    gradients above zero and gives each such row all of one below: here it divides ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, lengths: Tensor, owners: Tensor) -> Tensor:
+        maxima = torch.segment_reduce(state, "max", lengths=lengths, axis=0, unsafe=True)
+        ctx.save_for_backward(state, maxima, lengths, owners)
+        return maxima
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        state, maxima, lengths, owners = ctx.saved_tensors
+        ones = torch.ones_like(maxima)
+        share: Tensor = torch.ops.aten._segment_reduce_backward(ones, maxima, state, "max", lengths=lengths, axis=0)
+        return share.mul_(gradient.index_select(0, owners)), None, None
 
 
 class Recurrent(nn.Module):

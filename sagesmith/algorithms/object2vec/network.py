@@ -30,16 +30,25 @@ class Table(nn.Module):
         self.lazy = lazy and not frozen
         weight = torch.empty(rows, width).uniform_(-START, START)
         self.weight = nn.Parameter(weight, requires_grad=not (lazy or frozen))
-        self.rows: Tensor | None = None  # of the last training batch of a lazy table,
-        self.vectors: Tensor | None = None  # and their vectors, whose gradient rows.py takes
+        self._rows: Tensor | None = None  # of the last training batch of a lazy table,
+        self._vectors: Tensor | None = None  # and their vectors
 
     def taken(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """A table and ids into it: the whole one, or while learning lazily the rows that occur."""
         if not (self.lazy and self.training):
             return self.weight, ids
-        self.rows, local = torch.unique(ids, return_inverse=True)
-        self.vectors = self.weight.detach().index_select(0, self.rows).requires_grad_()
-        return self.vectors, local
+        self._rows, local = torch.unique(ids, return_inverse=True)
+        self._vectors = self.weight.detach().index_select(0, self._rows).requires_grad_()
+        return self._vectors, local
+
+    def given_back(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows that `taken` took last, each once, their vectors, and the gradient of these, which are forgotten."""
+        rows, vectors = self._rows, self._vectors
+        assert rows is not None
+        assert vectors is not None
+        assert vectors.grad is not None
+        self._rows = self._vectors = None
+        return rows, vectors.detach(), vectors.grad
 
 
 class Network(nn.Module):

@@ -16,6 +16,8 @@ import numpy as np
 from sagesmith.formats.errors import DataError
 
 LARGEST_ID = (1 << 31) - 1
+TOGETHER = 1024  # examples that a network is asked about at once,
+TOKENS_TOGETHER = 1 << 14  # and tokens of either side, were all lists as long as the longest
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,17 @@ class Pairs:
         in1 = None if self.in1 is None else self.in1.rows(index)
         return Pairs(in0, in1, None if self.label is None else self.label[index])
 
-    def parts(self, size: int) -> Iterator[Pairs]:
-        """The examples in order, `size` at a time."""
-        for at in range(0, len(self), size):
-            yield self.rows(np.arange(at, min(at + size, len(self))))
+    def parts(self, size: int = TOGETHER) -> Iterator[Pairs]:
+        """The examples in order, at most `size` at a time: fewer of long lists, so that memory stays bounded."""
+        sides = [side.lengths for side in (self.in0, self.in1) if side is not None]
+        longest = np.maximum.reduce(sides)
+        at = 0
+        while at < len(self):
+            padded = np.maximum.accumulate(longest[at : at + size])
+            padded = padded * np.arange(1, len(padded) + 1)
+            end = at + max(1, int(np.searchsorted(padded, TOKENS_TOGETHER, side="right")))
+            yield self.rows(np.arange(at, end))
+            at = end
 
     @classmethod
     def joined(cls, parts: Sequence[Pairs]) -> Pairs:
@@ -203,10 +212,15 @@ def check_vocabulary(pairs: Pairs, sizes: tuple[int, int]) -> None:
             raise DataError(f'Inconsistent vocab for {side} found. Vocab id "{bad}" is not less than vocab_size={size}')
 
 
-def check_labels(pairs: Pairs, classes: int) -> None:
-    """Raises DataError for a label that is not one of the classes 0 to `classes` - 1."""
+def check_labels(pairs: Pairs, classes: int | None) -> None:
+    """Raises DataError for a label that is not one of the classes 0 to `classes` - 1; without classes, no float32."""
     label = pairs.label
     assert label is not None
+    if classes is None:
+        beyond = abs(label) > np.finfo(np.float32).max
+        if beyond.any():
+            raise DataError(f"label {label[beyond][0]:g} is beyond float32, which a network calculates in")
+        return
     wrong = (label < 0) | (label >= classes) | (label % 1 != 0)
     if wrong.any():
         raise DataError(

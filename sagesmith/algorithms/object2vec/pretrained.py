@@ -20,21 +20,42 @@ def read(channel: Channel, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
     """
     vocabulary = _vocabulary(_file(channel, encoder.vocab_file), encoder.vocab_size)
     path, size = _file(channel, encoder.pretrained_embedding_file), encoder.token_embedding_dim
+    spaced = any(" " in token for token in vocabulary)
     found: dict[int, np.ndarray] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             token, _, rest = line.strip().partition(b" ")
             if not rest or (number == 1 and rest.isdigit() and size > 1):  # word2vec's first line: count and size
                 continue
-            try:
-                row = vocabulary.get(token.decode())
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path.name}, line {number}: not UTF-8: {error.reason}") from None
+            row = _known(token, vocabulary, path.name, number)
+            if spaced or row is not None:
+                token, rest = _parted(token, rest, size)
+                row = _known(token, vocabulary, path.name, number)
             if row is not None:
                 found[row] = _vector(rest, size, f"{path.name}, line {number}")
     if not found:
         raise DataError(f"{path.name}: none of its tokens is in {encoder.vocab_file}")
     return np.array(list(found), np.int64), np.stack(list(found.values()))
+
+
+def _known(token: bytes, vocabulary: dict[str, int], name: str, number: int) -> int | None:
+    try:
+        return vocabulary.get(token.decode())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}, line {number}: not UTF-8: {error.reason}") from None
+
+
+def _parted(token: bytes, rest: bytes, size: int) -> tuple[bytes, bytes]:
+    """Token and vector, where the token may hold spaces, as some of GloVe's largest file do: `. . .` or `at home`."""
+    more = len(rest.split()) - size
+    if more <= 0:
+        return token, rest
+    *words, vector = rest.split(maxsplit=more)
+    try:
+        float(words[-1])
+    except ValueError:
+        return b" ".join([token, *words]), vector
+    return token, rest  # a vector of too many numbers
 
 
 def _file(channel: Channel, name: str) -> Path:

@@ -47,6 +47,7 @@ def _lengths(given: ContentType) -> tuple[int, int] | None:
     if text is None:
         return None
     numbers = [part.strip() for part in text.split(",")]
-    if len(numbers) != 2 or not all(n.isascii() and n.isdigit() and 1 <= int(n) <= LONGEST for n in numbers):
-        raise DataError(f"{PARAMETER}={text!r} is not of the form <in0>,<in1>, whole numbers of 1 to {LONGEST}")
+    digits = all(n.isascii() and n.isdigit() and len(n) < 9 for n in numbers)
+    if len(numbers) != 2 or not digits or not all(1 <= int(n) <= LONGEST for n in numbers):
+        raise DataError(f"{PARAMETER}={text[:60]!r} is not of the form <in0>,<in1>, whole numbers of 1 to {LONGEST}")
     return int(numbers[0]), int(numbers[1])

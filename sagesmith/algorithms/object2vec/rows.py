@@ -1,12 +1,13 @@
 """rows: optimisers that move only the rows of a table that a batch used (`row_sparse`).
 
 The rules of sgd, adagrad and adam with the constants of nets.optimizer. Moments of other rows do not decay meanwhile,
-as in MXNet's lazy_update; steps are counted for the table as a whole.
+as in MXNet's lazy_update; steps are counted for the table as a whole. Where several devices share a batch, only rows
+that it used travel between them, and moments are kept by the first alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,27 +20,36 @@ MOMENTS = {"sgd": 0, "adagrad": 1, "adam": 2}
 
 
 class LazyRows:
-    """One optimiser for all lazy tables of a network."""
+    """One optimiser for all lazy tables of a network.
 
-    def __init__(self, name: str, tables: Sequence[Table], learning_rate: float, weight_decay: float) -> None:
+    Args:
+        networks: the tables of the network, and those of its copies on other devices in the same order.
+    """
+
+    def __init__(
+        self, name: str, networks: Sequence[Iterable[Table]], learning_rate: float, weight_decay: float
+    ) -> None:
         self._name, self._rate, self._decay = name, learning_rate, weight_decay
-        self._tables = [table for table in tables if table.lazy]
-        self._moments = [[torch.zeros_like(table.weight) for _ in range(MOMENTS[name])] for table in self._tables]
+        lazy = [[table for table in tables if table.lazy] for tables in networks]
+        self._tables = list(zip(*lazy, strict=True))  # each with its copies
+        self._moments = [[torch.zeros_like(first.weight) for _ in range(MOMENTS[name])] for first, *_ in self._tables]
         self._steps = 0
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Moves the rows of the last batch by their gradients."""
+    def step(self, pairs: Sequence[int]) -> None:
+        """Moves the rows of the last batch by their gradients, the mean over all its pairs, on every device.
+
+        Args:
+            pairs: how many the network learnt from, and each copy that learnt from any.
+        """
         self._steps += 1
-        for table, moments in zip(self._tables, self._moments, strict=True):
-            rows, vectors = table.rows, table.vectors
-            if rows is None or vectors is None or vectors.grad is None:
-                continue
-            gradient = vectors.grad
+        for copies, moments in zip(self._tables, self._moments, strict=True):
+            rows, vectors, gradient = _met(copies[: len(pairs)], pairs)
             if self._decay:
                 gradient = gradient.add_(vectors, alpha=self._decay)
-            table.weight.index_copy_(0, rows, vectors.sub_(self._change(rows, gradient, moments)))
-            table.rows = table.vectors = None
+            moved = vectors.sub_(self._change(rows, gradient, moments))
+            for table in copies:
+                table.weight.index_copy_(0, rows.to(table.weight.device), moved.to(table.weight.device))
 
     def _change(self, rows: Tensor, gradient: Tensor, moments: list[Tensor]) -> Tensor:
         if self._name == "sgd":
@@ -68,3 +78,18 @@ class LazyRows:
         for number, moments in enumerate(self._moments):
             for k, moment in enumerate(moments):
                 moment.copy_(torch.from_numpy(np.array(arrays[f"{number}/{k}"])))
+
+
+def _met(copies: Sequence[Table], pairs: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows that any copy used, each once, their vectors, and the mean of their gradients, on the first device."""
+    parts = [table.given_back() for table in copies]
+    if len(parts) == 1:
+        return parts[0]
+    first = copies[0].weight
+    used = [rows.to(first.device) for rows, _, _ in parts]
+    rows, places = torch.unique(torch.cat(used), return_inverse=True)
+    gradient = first.new_zeros(len(rows), first.shape[1])
+    shares = [count / sum(pairs) for count in pairs]
+    for at, (_, _, own), share in zip(torch.split(places, [len(one) for one in used]), parts, shares, strict=True):
+        gradient.index_add_(0, at, own.to(first.device), alpha=share)  # a part has each row once: in order, so exact
+    return rows, first.index_select(0, rows), gradient

@@ -198,6 +198,7 @@ class Training:
         self._patience.best, self._patience.bad = (reached.facts["patience"][name] for name in ("best", "bad"))
         self._iteration = reached.facts["iteration"]
         self._team.take_random(reached.part("random"))
+        self._stepper.spread()
 
 
 class _Speed:

@@ -3,7 +3,7 @@
 Encoder and decoder with attention, trained by teacher forcing, decoded by beam search, as in SageMaker's image, which
 is built on Sockeye 1 (Hieber et al., Sockeye: A Toolkit for Neural Machine Translation, 2017). Recurrent networks are
 those of Luong et al. (2015) with input feeding, convolutional ones those of Gehring et al. (2017). Left out: several
-hosts, which SageMaker's image does not have either; on a host with several GPUs one is used.
+hosts, which SageMaker's image does not have either.
 """
 
 from __future__ import annotations

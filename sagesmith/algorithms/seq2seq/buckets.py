@@ -85,3 +85,32 @@ def batches(pairs: Pairs, bucket: np.ndarray, size: int, random: np.random.Gener
             heap = heap[np.lexsort((source[heap], target[heap]))]
             made += [heap[begin : begin + size] for begin in range(0, len(heap), size)]
     return [made[k] for k in random.permutation(len(made))]
+
+
+def shared(pairs: Pairs, batch: np.ndarray, parts: int) -> list[np.ndarray]:
+    """A batch of `batches` in at most so many parts, none empty, so that the part with the most work has as little as
+    can be: a part's work is its pairs times the tokens of its longest."""
+    parts = min(parts, len(batch))
+    if parts == 1:
+        return [batch]
+    tokens = np.maximum.accumulate(pairs.source.lengths[batch]) + np.maximum.accumulate(pairs.target.lengths[batch])
+    low, high = int(tokens[-1]), len(batch) * int(tokens[-1])
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(_filled(tokens, middle)) < parts else (middle + 1, high)
+    cuts = _filled(tokens, high)
+    spare = [at for at in range(1, len(batch)) if at not in cuts]
+    return np.split(batch, sorted(cuts + spare[: parts - 1 - len(cuts)]))
+
+
+def _filled(tokens: np.ndarray, most: int) -> list[int]:
+    """Where parts end, all but the last, that are filled up to so much work; `tokens` rise, and the most is more than
+    they are."""
+    cuts: list[int] = []
+    begin = 0
+    while True:
+        work = np.arange(1, len(tokens) - begin + 1) * tokens[begin:]
+        begin += int(np.searchsorted(work, most, "right"))
+        if begin == len(tokens):
+            return cuts
+        cuts.append(begin)

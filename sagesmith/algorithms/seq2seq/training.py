@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sagesmith.algorithms import nets
 from sagesmith.algorithms.checkpoints import Checkpoint, Checkpoints, joined
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.seq2seq.beam import limits_of, translate
 from sagesmith.algorithms.seq2seq.bleu import corpus_bleu
-from sagesmith.algorithms.seq2seq.buckets import Padded, assigned, batches
+from sagesmith.algorithms.seq2seq.buckets import Padded, assigned, batches, shared
 from sagesmith.algorithms.seq2seq.cross_entropy import Counted
 from sagesmith.algorithms.seq2seq.network import Network
 from sagesmith.algorithms.seq2seq.schedules import Schedule
 from sagesmith.algorithms.seq2seq.sentences import Pairs
 
 REPORTED = 50  # batches between two lines about speed
+# A resumed job may have others of these: they say when it ends.
+NOT_COMPARED = ("checkpoint_threshold", "max_num_batches", "max_num_epochs", "min_num_epochs")
 KINDS = {"perplexity": "loss", "accuracy": "score", "bleu": "score"}
 
 
@@ -34,6 +37,14 @@ class Place:
     updates: int = 0
     checkpoints: int = 0
     judged_at: int = 0  # updates at the last checkpoint
+
+
+@dataclass
+class Part:
+    """The pairs of a batch that one device learns from, and what was counted."""
+
+    index: np.ndarray
+    counted: Counted = field(default_factory=Counted)
 
 
 class Training:
@@ -70,7 +81,7 @@ class Training:
         self._schedule = Schedule(settings)
         self._metric = settings["optimized_metric"]
         self._best = nets.Best(settings["checkpoint_threshold"], None if self._metric == "perplexity" else _larger)
-        self._checkpoints = Checkpoints(self._run, "seq2seq", settings)
+        self._checkpoints = Checkpoints(self._run, "seq2seq", settings, NOT_COMPARED)
         self._place, self._counted, self._batches = Place(), Counted(), 0
 
     def run(self) -> None:
@@ -103,17 +114,22 @@ class Training:
         self._run.progress(1, 1, sentences / max(1e-9, time.monotonic() - started))
 
     def _step(self, index: np.ndarray, speed: _Speed) -> None:
-        place = self._place
-        rate = self._schedule.rate(place.updates)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        place, counted = self._place, Counted()
+        nets.set_rate(self._optimizer, self._schedule.rate(place.updates))
         self._network.train()
-        batch = Padded.of(self._train, index)
-        loss, counted = self._network(batch, self._settings["training_metric"] == "accuracy")
-        self._stepper.step(loss, len(batch))
+        parts = [Part(each) for each in shared(self._train, index, len(self._team.devices))]
+        self._stepper.learn(self._loss_of, parts)
+        for part in parts:
+            counted += part.counted
         self._counted += counted
         place.updates, place.batch = place.updates + 1, place.batch + 1
-        speed.take(place, len(batch), counted)
+        speed.take(place, len(index), counted)
+
+    def _loss_of(self, network: Network, part: Part) -> tuple[Tensor, int]:
+        """The mean loss of a part's tokens, padded to the part's own longest sentences, and their number."""
+        batch = Padded.of(self._train, part.index)
+        loss, part.counted = network(batch, self._settings["training_metric"] == "accuracy")
+        return loss, part.counted.tokens
 
     def _limited(self) -> bool:
         """Whether the most batches or epochs are reached."""
@@ -193,6 +209,7 @@ class Training:
         nets.take_optimizer_state(self._optimizer, reached.part("optimizer"))
         self._best.take(reached.part("best"), reached.facts["best"])
         self._team.take_random(reached.part("random"))
+        self._stepper.spread()
         self._place = Place(**reached.facts["place"])
         schedule = reached.facts["schedule"]
         self._schedule.reductions, self._schedule.bad = schedule["reductions"], schedule["bad"]

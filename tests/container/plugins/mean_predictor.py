@@ -68,6 +68,8 @@ class Mean(Algorithm):
             os.kill(os.getpid(), 9)
         if self.settings["fault"] == f"raise:{run.host}":
             raise RuntimeError(f"{run.host} cannot go on")
+        if self.settings["fault"] == f"refuse:{run.host}":
+            raise ValueError("line 3: no number")
         for state in run.gather(struct.pack("<dQ", own_total, own_count)):
             part, rows = struct.unpack("<dQ", state)
             total, count = total + part, count + rows
