@@ -95,13 +95,6 @@ def test_an_unbounded_gradient_may_be_asked_for_by_name() -> None:
         assert isinstance(NTM(num_topics=2, clip_gradient=value).settings["clip_gradient"], str)
 
 
-def test_a_learning_rate_without_effect_is_told() -> None:
-    told = "Hyperparameter learning_rate has no effect with optimizer adadelta"
-    for settings, expected in (({"learning_rate": 0.1}, 1), ({}, 0), ({"learning_rate": 0.1, "optimizer": "sgd"}, 0)):
-        _, run = fitted(COUNTS[:50], **({"epochs": 1, "optimizer": "adadelta"} | settings))
-        assert run.lines.count(told) == expected
-
-
 def test_sub_sample_draws_that_share_of_the_documents() -> None:
     _, run = fitted(epochs=1, sub_sample=0.25)
     assert "# Finished training epoch 1 on 375 examples from 6 batches, each of size 64." in run.lines

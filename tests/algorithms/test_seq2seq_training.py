@@ -32,11 +32,15 @@ class Recording(RecordingRun):
 
     def __init__(self, checkpoints: Path | None = None, stop_after: int | None = None) -> None:
         super().__init__()
+        self.done = 0.0
         self.checkpoints, self._stop_after = checkpoints, stop_after
 
     @property
     def stopping(self) -> bool:
         return self._stop_after is not None and len(self.values("perplexity")) >= self._stop_after
+
+    def progress(self, done: int, total: int, records_per_second: float | None = None) -> None:
+        self.done = done / total
 
     def values(self, name: str) -> list[float]:
         found = [line for line in self.lines if f"validation {name} <" in line]
@@ -104,6 +108,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, setting
     assert same(whole, resumed)
 
 
+def test_a_run_that_was_killed_after_its_last_checkpoint_learns_no_more(tmp_path: Path) -> None:
+    settings = {"max_num_epochs": None, "learning_rate": 0.3, "checkpoint_threshold": 2, "clip_gradient": -1}
+    whole = fitted(Recording(tmp_path), **settings)
+    run = Recording(tmp_path)
+    assert same(fitted(run, **settings), whole)
+    assert run.values("perplexity") == []
+
+
 def test_a_job_with_more_epochs_goes_on_from_one_with_fewer(tmp_path: Path) -> None:
     fitted(Recording(tmp_path), max_num_epochs=2)
     run = Recording(tmp_path)
@@ -122,6 +134,7 @@ def test_a_stopped_run_leaves_its_best_model() -> None:
     run = Recording(stop_after=2)
     model = fitted(run, max_num_epochs=50)
     assert len(run.values("perplexity")) == 2
+    assert run.done < 0.1
     assert "Checkpoint [2] was the best" in run.lines[-1]
     assert len(model.predict(HELD[0])) == len(HELD[0])
 

@@ -145,9 +145,6 @@ class NTM(FirstParty):
 
         given = self._read(channels, run)
         settings = {**self.settings, "feature_dim": given["train"].shape[1]}
-        rate = self.hyperparameters["learning_rate"]
-        if settings["optimizer"] == "adadelta" and settings["learning_rate"] != rate.default:
-            run.log("Hyperparameter learning_rate has no effect with optimizer adadelta")
         words = self._words(channels.get("auxiliary"), settings["feature_dim"])
         team = nets.Team(run, settings["seed"])
         try:

@@ -142,8 +142,6 @@ def remarks(settings: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             lines.append(f"enc1_network is enc0: encoder 1 takes encoder 0's settings, {', '.join(unused)} ignored")
     if is_lazy(settings) and settings["bucket_width"]:
         lines.append("token_embedding_storage_type is row_sparse: bucketing is switched off, bucket_width ignored")
-    if settings["optimizer"] == "adadelta" and "learning_rate" in given:
-        lines.append("Hyperparameter learning_rate has no effect with optimizer adadelta")
     if "feature_dim" in given:
         lines.append("Hyperparameter feature_dim is taken for compatibility and has no effect")
     if not settings["mlp_layers"]:

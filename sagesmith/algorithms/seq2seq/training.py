@@ -89,11 +89,11 @@ class Training:
         reached = self._checkpoints.newest()
         if reached is not None:
             self._take(reached)
+            self._batches = len(self._order())
         place, started, sentences = self._place, time.monotonic(), 0
-        ended = self._limited()
+        ended = self._limited() or self._exhausted()
         while not ended:
-            random = np.random.default_rng([self._settings["seed"], place.epoch])
-            order = batches(self._train, self._assigned, self._settings["batch_size"], random)
+            order = self._order()
             self._batches = len(order)
             speed = _Speed(self._run, self._settings["training_metric"])
             for index in order[place.batch :]:
@@ -111,7 +111,13 @@ class Training:
         self._best.restore(self._network)
         if self._best.number is not None:
             self._run.log("Checkpoint [%d] was the best: %s %s", self._best.number, self._metric, self._best.value)
-        self._run.progress(1, 1, sentences / max(1e-9, time.monotonic() - started))
+        if not self._team.stopping:
+            self._run.progress(1, 1, sentences / max(1e-9, time.monotonic() - started))
+
+    def _order(self) -> list[np.ndarray]:
+        """The batches of this epoch, as numbers of pairs."""
+        random = np.random.default_rng([self._settings["seed"], self._place.epoch])
+        return batches(self._train, self._assigned, self._settings["batch_size"], random)
 
     def _step(self, index: np.ndarray, speed: _Speed) -> None:
         place, counted = self._place, Counted()
@@ -148,6 +154,9 @@ class Training:
         if self._place.updates % self._settings["checkpoint_frequency_num_batches"]:
             return False
         self._judge()
+        return self._exhausted()
+
+    def _exhausted(self) -> bool:
         passed = self._place.epoch + (self._place.batch == self._batches)
         patient = self._settings["max_num_epochs"] is not None or passed < self._settings["min_num_epochs"]
         if patient or not self._best.exhausted:
