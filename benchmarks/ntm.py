@@ -8,9 +8,9 @@ process of its own, two threads, on the same counts (benchmarks/lda.py's with 5,
 documents validates ours. Documents per second count whole epochs, validation and log included; loading the library,
 making counts dense (for the peers) and embedding the texts (for contextualized-topic-models, which gets 300
 components of a singular value decomposition in place of a language model's vectors) are not timed. NPMI of ten words
-of a topic, counted in all documents, by two rankings: the words' probabilities in a document of that topic alone, as
-LDA's topics are ranked, and how far a topic raises them, which is how these libraries list topics. Perplexity is
-LDA's: half of a test document's words tells its topics, the other half is predicted. Every result is printed as it
+of a topic, counted in all documents and in those of the test alone, by two rankings: the words' probabilities in a
+document of that topic alone, as LDA's topics are ranked, and the one by which the library lists its topics: how far a
+topic raises words, ours with half of their own probability (TU of the twenty first). Perplexity is LDA's: half of a test document's words tells its topics, the other half is predicted. Every result is printed as it
 comes. --epochs limits all, for a measure of speed alone.
 """
 
@@ -71,6 +71,7 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any) -> None:
     from scipy import sparse
 
     from benchmarks.topics import diversity, npmi
+    from sagesmith.algorithms.ntm.topics import top, uniqueness
 
     python = sys.executable if CONTESTANTS[name][0] == "sagesmith" else given.peers_python
     file = given.folder / "ntm-topics.npz"
@@ -85,12 +86,13 @@ def compare(given: Any, name: str, seed: int, train: Any, test: Any) -> None:
     told = json.loads(done.stdout.strip().splitlines()[-1])
     every = sparse.vstack([train, test])
     with np.load(file) as arrays:
-        likely, raised = arrays["likely"], arrays["raised"]
+        likely, listed = arrays["likely"], arrays["listed"]
     print(
         f"{name}, seed {seed}: {told['epochs']} epochs, {told['seconds']:.1f} s, {told['speed']:.0f} documents/s "
         f"({told['speed'] * told['seconds'] / told['processor']:.0f} per second of processors), NPMI "
-        f"{npmi(likely, every):.3f} of the likeliest words, {npmi(raised, every):.3f} of those raised most, "
-        f"diversity {diversity(raised):.2f}, perplexity {told['perplexity']:.0f}",
+        f"{npmi(likely, every):.3f} of the likeliest words, {npmi(listed, every):.3f} of those listed "
+        f"({npmi(listed, test):.3f} in test documents), TU {uniqueness(top(listed.T, 20)).mean():.3f}, diversity "
+        f"{diversity(listed):.2f}, perplexity {told['perplexity']:.0f}",
         flush=True,
     )
 
@@ -114,8 +116,8 @@ def trained(given: Any, name: str, seed: int, file: Path) -> None:
     epochs = learn()
     wall, used = time.perf_counter() - wall, time.process_time() - used
     seen, asked = completion(test)
-    likely, raised = topics()
-    np.savez(file, likely=likely, raised=raised)
+    likely, listed = topics()
+    np.savez(file, likely=likely, listed=listed)
     speed = epochs * int((~held).sum()) / wall
     found = surprise(answer, seen, asked)
     print(json.dumps({"seconds": wall, "processor": used, "epochs": epochs, "speed": speed, "perplexity": found}))
@@ -126,6 +128,7 @@ Ready = tuple[Callable[[], int], Callable[[Any], np.ndarray], Callable[[], tuple
 
 def ours(train: Any, validation: Any, given: Any, seed: int, settings: dict[str, Any]) -> Ready:
     from sagesmith.algorithms import NTM
+    from sagesmith.algorithms.ntm.topics import relevance
     from sagesmith.testing.check_algorithm import RecordingRun
 
     logging.disable()
@@ -142,7 +145,7 @@ def ours(train: Any, validation: Any, given: Any, seed: int, settings: dict[str,
     return (
         learn,
         lambda seen: model.word_probabilities(model.transform(seen)),
-        lambda: (model.topic_words(), model.topic_logits_.T),
+        lambda: (model.topic_words(), relevance(model.arrays()).T),
     )
 
 

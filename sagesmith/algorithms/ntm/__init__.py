@@ -219,7 +219,7 @@ class NTM(FirstParty):
                     "%d out of %d in vocabulary do not have embeddings! Default vector used for unknown embedding!",
                     missing, len(self.vocabulary_),
                 )  # fmt: skip
-        for line in topics.described(self._model["topics"], self.vocabulary_, vectors).lines(
+        for line in topics.described(topics.relevance(self._model), self.vocabulary_, vectors).lines(
             self.vocabulary_ is not None
         ):
             run.log("%s", line)
@@ -247,18 +247,20 @@ class NTM(FirstParty):
         return np.asarray(self.predict(X))
 
     def topics(self, count: int = 20) -> list[list[str]]:
-        """The `count` words of each topic that it raises most, most first; ids where no vocabulary was given."""
-        from sagesmith.algorithms.ntm.topics import described
+        """The `count` most relevant words of each topic, which it makes likely and raises above others, most first; ids
+        where no vocabulary was given.
+        """
+        from sagesmith.algorithms.ntm.topics import described, relevance
 
         self._check_fitted()
-        return described(self.topic_logits_, self.vocabulary_, None, count).words
+        return described(relevance(self._model), self.vocabulary_, None, count).words
 
     def topic_uniqueness(self, count: int = 20) -> np.ndarray:
         """TU of each topic by its `count` first words, (num_topics,): 1 where no other topic lists them."""
-        from sagesmith.algorithms.ntm.topics import top, uniqueness
+        from sagesmith.algorithms.ntm.topics import relevance, top, uniqueness
 
         self._check_fitted()
-        return uniqueness(top(self.topic_logits_, count))
+        return uniqueness(top(relevance(self._model), count))
 
     def topic_words(self) -> np.ndarray:
         """The words' probabilities in a document of one topic alone, (num_topics, V); rows sum to 1."""

@@ -1,16 +1,18 @@
-"""Topics as words: the likeliest of each, how unique they are (TU), and how alike in meaning (WETC).
+"""Topics as words: the most relevant of each, how unique they are (TU), and how alike in meaning (WETC).
 
-Paper: Ding et al., Coherence-Aware Neural Topic Modeling, EMNLP 2018 (arXiv 1809.02687).
+Papers: Ding et al., Coherence-Aware Neural Topic Modeling, EMNLP 2018 (arXiv 1809.02687); Sievert and Shirley, LDAvis,
+Workshop on Interactive Language Learning, Visualization, and Interfaces 2014 (relevance).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 SHOWN = 20  # words of a topic in the log
+LIKELY = 0.5  # weight of a word's probability in a topic, beside how far the topic raises it (record 0038)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Described:
                 scores = f"[{self.coherence[topic]:.2f}, {self.uniqueness[topic]:.2f}] "
             lines.append(scores + " ".join(words))
         return lines
+
+
+def relevance(model: Mapping[str, np.ndarray]) -> np.ndarray:
+    """How much a word tells of a topic, (V, K), up to a constant of each topic.
+
+    LIKELY log p(w | topic) + (1 - LIKELY) log p(w | topic) / p(w), where the network has p(w | topic) ∝ exp(W + b) and
+    b stands for log p(w). W alone puts seldom words first, W + b those that are usual in many topics.
+    """
+    return np.asarray(model["topics"] + LIKELY * model["background"][:, None])
 
 
 def top(weights: np.ndarray, count: int) -> np.ndarray:
