@@ -239,8 +239,10 @@ class DeepAR(FirstParty):
             DataError, ValueError.
         """
         from sagesmith.algorithms.deepar.forecasts import quantiles as quantiles_of
+        from sagesmith.algorithms.deepar.serving import Configuration
 
         self._check_fitted()
+        Configuration().changed({"num_samples": num_samples, "quantiles": list(quantiles)})  # raises DataError
         horizon = self.settings["prediction_length"]
         packed = self._packed(self.channel_of("predict", series), (self.cards_, self.width_), horizon)
         parts = list(self._paths(packed, num_samples, Run().threads))
