@@ -192,7 +192,12 @@ class DeepAR(FirstParty):
             run.log("%d test series are shorter than prediction_length and are ignored", len(packed) - len(long))
         if not len(long):
             raise ValueError(f"the test channel holds no series of at least prediction_length {horizon} values")
-        return packed.some(long).without_last(horizon)
+        known_part, truths = packed.some(long).without_last(horizon)
+        if not np.isfinite(truths).any():
+            raise ValueError(
+                f"the last prediction_length {horizon} values of all series of the test channel are missing"
+            )
+        return known_part, truths
 
     def _scores(self, hidden: Hidden, run: Run) -> dict[str, float]:
         from sagesmith.algorithms.deepar.scores import Scores
