@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 MODES = ("skipgram", "cbow", "batch_skipgram")
 WORDS = (625_000, 1_250_000, 2_500_000, 5_000_000)
 DIMENSIONS = (50, 100, 200, 400)
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5)  # seconds that the picture names
 ALONE = """
 import json, resource, sys
 from pathlib import Path
@@ -144,10 +145,14 @@ def draw(points: dict[str, dict[str, list[tuple[int, float, float]]]], path: Pat
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
     for axis, (what, modes) in zip(axes, points.items(), strict=True):
         for mode, found in modes.items():
-            axis.loglog([size for size, _, _ in found], [seconds for _, seconds, _ in found], "o-", label=mode)
+            sizes = [size for size, _, _ in found]
+            axis.loglog(sizes, [seconds for _, seconds, _ in found], "o-", label=mode)
+            axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.set_yticks(TICKS, map(str, TICKS))
+        axis.minorticks_off()
         axis.set_xlabel(what)
         axis.set_ylabel("seconds of an epoch")
         axis.legend()

@@ -198,6 +198,12 @@ def test_what_cannot_be_learnt_is_told(texts: list[Any], labels: Any, message: s
         BlazingText(**SETTINGS).fit(texts, labels)
 
 
+def test_fewer_than_one_label_is_refused() -> None:
+    model = BlazingText(**SETTINGS).fit(["a", "b"], ["x", "y"])
+    with pytest.raises(ValueError, match="k must be a whole number from 1 on, found 0"):
+        model.predict_labels(["a"], 0)
+
+
 def test_a_validation_channel_without_lines_is_told() -> None:
     with pytest.raises(ValueError, match="channel validation holds no line with a label"):
         BlazingText(**SETTINGS).fit(["a", "b"], ["x", "y"], validation=([], []))

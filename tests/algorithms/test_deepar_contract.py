@@ -356,6 +356,18 @@ def test_bad_configurations_are_told_why(trained: tuple[DeepAR, list[str]], give
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"num_samples": 0}, "num_samples must be a whole number from 1 on, found 0"),
+        ({"quantiles": ["1.5"]}, r"quantiles must be a list of numbers in \(0, 1\)"),
+    ],
+)
+def test_a_python_caller_is_told_the_same(trained: tuple[DeepAR, list[str]], given: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        trained[0].forecast(drawn(1), **given)
+
+
 def test_an_answer_that_is_not_given_is_406(trained: tuple[DeepAR, list[str]]) -> None:
     with pytest.raises(RequestError) as refused:
         ask(trained[0], {"instances": drawn(1)}, accept="text/csv")

@@ -225,6 +225,7 @@ def test_an_error_names_the_line_of_the_file(tmp_path: Path) -> None:
     ("record", "words"),
     [
         ({"target": [1.0] * 40, "cat": [7]}, "series 1: 'cat' 0 is 7; the categories 0 to 1 are known"),
+        ({"target": [1.0] * 40 + [None] * 12, "cat": [1]}, "the last prediction_length 12 values .* are missing"),
         ({"target": [1.0] * 11, "cat": [1]}, "holds no series of at least prediction_length 12 values"),
         ({"cat": [1]}, "series 1: the field 'target' is missing"),
     ],

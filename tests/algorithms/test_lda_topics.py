@@ -235,6 +235,11 @@ def test_a_bad_test_channel_costs_no_training(corpus: np.ndarray, test: np.ndarr
     assert not any("Spectral method" in line for line in run.lines)
 
 
+def test_more_topics_than_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_topics is 100000000: more than channel 'train' holds words"):
+        LDA(num_topics=10**8).fit(np.full((4, 5), 3))
+
+
 @pytest.mark.parametrize("alpha0", [1e-100, 1e9])
 def test_any_prior_gives_topics(corpus: np.ndarray, alpha0: float) -> None:
     model = LDA(num_topics=2, alpha0=alpha0, refine_iterations=5).fit(corpus)
@@ -271,7 +276,7 @@ def test_private_keys_have_no_effect_and_say_so(caplog: pytest.LogCaptureFixture
 def test_any_counts_give_topics_or_an_error(rows: list[list[float]], topics: int, alpha0: float, refine: int) -> None:
     counts = np.array(rows, float)
     model = LDA(num_topics=topics, alpha0=alpha0, refine_iterations=refine, max_iterations=30)
-    if counts.sum(axis=1).max() < 3:
+    if counts.sum(axis=1).max() < 3 or counts.sum() < topics:
         with pytest.raises(ValueError, match="words"):
             model.fit(counts)
         return

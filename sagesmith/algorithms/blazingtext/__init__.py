@@ -235,7 +235,13 @@ class BlazingText(Algorithm):
         return self.classes_[model.best(words, 1).labels[:, 0]] if words else self.classes_[:0]
 
     def predict_labels(self, texts: Sequence[str], k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The k likeliest labels of texts, (n, k) str without `__label__`, and their probabilities, (n, k)."""
+        """The k likeliest labels of texts, (n, k) str without `__label__`, and their probabilities, (n, k).
+
+        Raises:
+            ValueError: k is below 1; something that is no text; a model of word vectors.
+        """
+        if k < 1:
+            raise ValueError(f"k must be a whole number from 1 on, found {k!r}")
         found = self._asked(classifier=True).best(_strings(texts), k)
         return self.classes_[found.labels], found.probabilities
 

@@ -194,7 +194,12 @@ class DeepAR(FirstParty):
             run.log("%d test series are shorter than prediction_length and are ignored", len(packed) - len(long))
         if not len(long):
             raise ValueError(f"the test channel holds no series of at least prediction_length {horizon} values")
-        return packed.some(long).without_last(horizon)
+        known_part, truths = packed.some(long).without_last(horizon)
+        if not np.isfinite(truths).any():
+            raise ValueError(
+                f"the last prediction_length {horizon} values of all series of the test channel are missing"
+            )
+        return known_part, truths
 
     def _scores(self, hidden: Hidden, run: Run) -> dict[str, float]:
         from sagesmith.algorithms.deepar.scores import Scores
@@ -241,8 +246,10 @@ class DeepAR(FirstParty):
             DataError, ValueError.
         """
         from sagesmith.algorithms.deepar.forecasts import quantiles as quantiles_of
+        from sagesmith.algorithms.deepar.serving import Configuration
 
         self._check_fitted()
+        Configuration().changed({"num_samples": num_samples, "quantiles": list(quantiles)})  # raises DataError
         horizon = self.settings["prediction_length"]
         packed = self._packed(self.channel_of("predict", series), (self.cards_, self.width_), horizon)
         parts = list(self._paths(packed, num_samples, Run().threads))

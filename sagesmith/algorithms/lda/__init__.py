@@ -106,6 +106,8 @@ class LDA(FirstParty):
         for name, documents in (("train", counts), ("test", tested)):
             if documents is not None and not documents.sum(dtype=np.float64):
                 raise ValueError(f"channel {name!r} holds no words: all counts are 0")
+        if counts.sum(dtype=np.float64) < settings["num_topics"]:
+            raise ValueError(f"num_topics is {settings['num_topics']}: more than channel 'train' holds words")
         started = time.monotonic()
         random = np.random.default_rng(settings["seed"])
         plan = spectral.Plan(
