@@ -54,7 +54,8 @@ def arguments_of(settings: Mapping[str, Any]) -> Arguments:
 def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
     """Tables before anything is learnt: inputs at random, outputs 0. Only n-grams that occur have a row.
 
-    Rows begin so wide that words, the means of their rows, begin as wide as those of one row do in word2vec.
+    Words of one row begin as wide as in word2vec. Those that are means of several begin as wide as fastText's without
+    n-grams, so that their rows begin wider by the square root of how many make a word.
     """
     words, lexicon = dictionary.words, dictionary.lexicon
     grams = arguments.grams(words)
@@ -64,7 +65,7 @@ def drawn(dictionary: Dictionary, arguments: Arguments, seed: int) -> Tables:
     words_compiled.subwords(*given, rows)
     kept = np.union1d(np.arange(words), rows)
     inputs, width = table(len(kept), arguments.dim), arguments.dim
-    wide = math.sqrt(len(rows) / words)
+    wide = 2 * math.sqrt(len(rows) / words) if arguments.bucket else 1.0
     random = np.random.default_rng(seed)
     for begin in range(0, len(kept), LOT):
         part = inputs[begin : begin + LOT, :width]
