@@ -2,13 +2,15 @@
 
     python benchmarks/deepar.py --data FOLDER [--ett FOLDER] [--sets m4 exchange ett] [--seconds 30] [--seeds 3]
         [--threads 2] [--peers-python /path/to/python] [--contestants sagesmith gluonts neuralforecast]
+        [--training-only]
 
 FOLDER (or SAGESMITH_DATA) holds Hourly-train.csv and Hourly-test.csv of the M4 competition, and exchange_rate.txt.gz;
 the one of --ett holds ETTh1.csv and ETTh2.csv. A set that is absent is skipped with a line. The peers run in an
 environment of their own with gluonts[torch] and neuralforecast. Contestants take turns, each in its own process;
 loading and compiling are not timed. All seconds are of the processor, so that other work on the machine does not count.
 Printed: training windows per second, forecasts per second (100 samples) and milliseconds of one series' alone,
-mean weighted quantile loss (levels 0.1 to 0.9) and MASE of the median, beside seasonal naive.
+mean weighted quantile loss (levels 0.1 to 0.9) and MASE of the median, beside seasonal naive; with --training-only the
+speed of training alone.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--training-only", action="store_true")
     parser.add_argument("--peers-python", default=os.environ.get("SAGESMITH_PEERS_PYTHON", sys.executable))
     given = parser.parse_args()
     print(f"Python {platform.python_version()}, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
@@ -68,7 +71,9 @@ def compare(name: str, task: dict[str, Any], given: argparse.Namespace) -> None:
         file = Path(folder, "task.json")
         for seed in range(given.seeds):
             for who in given.contestants:
-                file.write_text(json.dumps(task | {"seconds": given.seconds, "seed": seed}))
+                file.write_text(
+                    json.dumps(task | {"seconds": given.seconds, "seed": seed, "forecasts": not given.training_only})
+                )
                 python = sys.executable if who == "sagesmith" else given.peers_python
                 command = [python, str(RUNNERS / f"{who}_runner.py"), str(file), str(Path(folder, "out.npz"))]
                 done = subprocess.run(
@@ -78,7 +83,7 @@ def compare(name: str, task: dict[str, Any], given: argparse.Namespace) -> None:
                     print(f"  {who}: failed: {done.stderr.strip().splitlines()[-1]}")
                     continue
                 result = dict(np.load(Path(folder, "out.npz")))
-                scores = judged(result.pop("quantiles"), truths, known, season)
+                scores = {} if given.training_only else judged(result.pop("quantiles"), truths, known, season)
                 scores |= {key: float(value) for key, value in result.items()}
                 found.setdefault(who, []).append(scores)
                 print(f"  {who}, seed {seed}: {scores}", flush=True)

@@ -13,6 +13,7 @@ import argparse
 import gzip
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,16 +97,39 @@ def draw(model: BlazingText, picture: Path) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors -= vectors.mean(axis=0)
     places = vectors @ np.linalg.svd(vectors, full_matrices=False)[2][:2].T
-    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
     for number, (kind, names) in enumerate(SHOWN.items()):
         own = [words.index(name) for name in names.split()]
         axis.scatter(*places[own].T, color=f"C{number}", label=kind, s=12)
-        for row in own:
-            axis.annotate(words[row], places[row], fontsize=8, xytext=(3, 2), textcoords="offset points")
-    axis.legend(fontsize=8)
+    axis.margins(x=0.15, y=0.08)
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(SHOWN), frameon=False)
     axis.set_xticks([])
     axis.set_yticks([])
+    figure.draw_without_rendering()  # so that points have their places
+    write_apart(axis, words, places)
     figure.savefig(picture, dpi=80)
+
+
+def write_apart(axis: Any, words: list[str], places: np.ndarray) -> None:
+    """Each word beside its point, where it hides no other word and no point; a line leads to it from farther away."""
+    points = axis.transData.transform(places)
+    taken: list[Any] = []
+    for word, place, point in zip(words, places, points, strict=True):
+        others = points[(points != point).any(axis=1)]
+        for turn in range(48):
+            angle, away = np.pi / 4 * (turn % 8), 4 + 7 * (turn // 8)
+            x, y = away * np.cos(angle), away * np.sin(angle)
+            label = axis.annotate(
+                word, place, (x, y), textcoords="offset points", fontsize=8, va="center",
+                ha="left" if x > 1 else "right" if x < -1 else "center",
+                arrowprops={"arrowstyle": "-", "lw": 0.4} if away > 10 else None,
+            )  # fmt: skip
+            box = label.get_window_extent()
+            free = not any(box.overlaps(other) for other in taken) and not any(box.contains(*one) for one in others)
+            if free:
+                break
+            label.remove()
+        taken.append(box)
 
 
 if __name__ == "__main__":

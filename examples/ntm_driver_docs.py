@@ -79,7 +79,7 @@ def draw(model: NTM, order: np.ndarray, shares: np.ndarray, file: str) -> None:
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_formatter("{x:g}%")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("how much the topic raises the word's logit", fontsize=10)
+    figure.supxlabel("share of the word in a document of the topic alone; most relevant words", fontsize=10)
     figure.tight_layout()
     figure.savefig(file, dpi=100)
 

@@ -157,7 +157,8 @@ def _train(algorithm: type[Algorithm], values: dict[str, Any]) -> None:
     if values["as_json"]:
         print_json({"algorithm": algorithm.name, "model_dir": str(folder), "seconds": round(seconds, 3)})
     else:
-        console.print(f"Model in [bold]{folder}[/] after {seconds:.1f} s. Next: sagesmith predict {folder} ROWS.csv")
+        asked = "ROWS.csv" if "text/csv" in algorithm.accepts else "REQUEST.json"
+        console.print(f"Model in [bold]{folder}[/] after {seconds:.1f} s. Next: sagesmith predict {folder} {asked}")
 
 
 def _channels(algorithm: type[Algorithm], values: dict[str, Any]) -> dict[str, Channel]:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sagesmith.algorithms.blazingtext import reading, supervised, words_compiled
 from sagesmith.algorithms.blazingtext.dictionary import Vocabulary, side_by_side
 from sagesmith.algorithms.blazingtext.words_compiled import Grams
+from sagesmith.algorithms.run import Run
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.errors import DataError
 from sagesmith.formats.frames import frame
+from sagesmith.testing.check_algorithm import RecordingRun
 from tests.algorithms.blazingtext_texts import character_rows, fnv, word_rows
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters=" \t\n\v\f\r\0"), min_size=1, max_size=8)
@@ -26,7 +28,7 @@ def stream_of(content: str | bytes, folder: Path, labelled: bool = False) -> tup
     (folder / "part.txt").write_bytes(content.encode() if isinstance(content, str) else content)
     vocabulary = Vocabulary()
     channel = Channel.from_folder("train", folder, "text/plain")
-    return vocabulary, reading.words_of(channel, vocabulary, learn=True, labelled=labelled)
+    return vocabulary, reading.words_of(channel, vocabulary, learn=True, labelled=labelled, run=Run())
 
 
 @settings(max_examples=60, deadline=None)
@@ -54,6 +56,18 @@ def test_words_are_numbered_and_counted(
     counts["</s>"] = sum(1 for line in lines if line)
     found = dict(zip(dictionary.names(), dictionary.counts.tolist(), strict=True))
     assert found == {word: count for word, count in counts.items() if count}
+
+
+def test_files_and_millions_of_words_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 100)
+    monkeypatch.setattr(reading, "TOLD", 30)
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("one two three four\n" * 10)
+    run = RecordingRun()
+    reading.words_of(Channel.from_folder("train", tmp_path, "text/plain"), Vocabulary(), True, False, run)
+    names = [line for line in run.lines if line.startswith("Processing")]
+    assert names == [f"Processing {tmp_path}/{name} . File size: {190 / 2**20} MB" for name in "ab"]
+    assert run.lines.count("Read 0M words") == 2, "of eighty words"
 
 
 def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
@@ -168,7 +182,7 @@ def channel_of(folder: Path, content: bytes, content_type: str, wrapper: str = "
 
 def names_in(channel: Channel) -> list[str]:
     vocabulary = Vocabulary()
-    stream = reading.words_of(channel, vocabulary, learn=True, labelled=True)
+    stream = reading.words_of(channel, vocabulary, learn=True, labelled=True, run=Run())
     starts, text = vocabulary.lexicon.starts, vocabulary.lexicon.letters.tobytes()
     return ["\n" if e < 0 else text[starts[e] : starts[e + 1]].decode() for e in stream.tolist()]
 

@@ -198,7 +198,8 @@ def test_whatever_a_record_holds_it_is_taken_or_refused_in_words(record: dict[st
 @pytest.mark.parametrize(
     ("likelihood", "value", "words"),
     [
-        ("negative-binomial", -1, "negative-binomial takes whole numbers from 0 on"),
+        ("negative-binomial", -1, "negative-binomial takes whole numbers from 0 to 100000000"),
+        ("negative-binomial", 1e9, "'target' holds 1e\\+09 at position 3"),
         ("negative-binomial", 2.5, "'target' holds 2.5 at position 3"),
         ("beta", 1.5, r"series 2: 'target' holds 1.5 at position 3; likelihood beta takes numbers in \[0, 1\]"),
     ],

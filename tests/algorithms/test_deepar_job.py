@@ -32,7 +32,7 @@ def test_a_job_trains_is_measured_and_served(job: Job) -> None:
     assert ended.status == 0, ended.log
     for metric in DeepAR.metrics:
         assert re.search(metric.regex, ended.log), metric.name
-    assert '"Algorithm": "AWS/DeepAR"' in ended.log
+    assert re.search(r'"Algorithm": "AWS/DeepAR".*"Metrics": \{"epochs": \{"sum": 6.*"update.time"', ended.log)
     assert sorted(path.name for path in job.folder.model.iterdir()) == ["model.json", "model_algo-1"]
     asked = shortened(drawn(2, seed=4), 12)
     expected = DeepAR.load(job.folder.model).forecast(asked, 50, ["0.5"])

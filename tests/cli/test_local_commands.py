@@ -52,6 +52,15 @@ def test_what_is_trained_predicts(model: Path, rows: np.ndarray) -> None:
     assert [row["score"] for row in answer["predictions"]] == pytest.approx(scores)
 
 
+def test_it_says_what_a_model_is_asked_with(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("__label__a one\n__label__b two\n" * 20)
+    (tmp_path / "counts.csv").write_text("1,2,3\n3,2,1\n" * 10)
+    texts = ("--mode", "supervised", "--vector-dim", 4, "--buckets", 100, "--train", tmp_path / "texts.txt")
+    assert "REQUEST.json" in run("train", "blazingtext", *texts, "--model-dir", tmp_path / "a").output
+    counts = ("--num-topics", 2, "--refine-iterations", 0, "--train", tmp_path / "counts.csv")
+    assert "ROWS.csv" in run("train", "lda", *counts, "--model-dir", tmp_path / "b").output
+
+
 def test_rows_without_labels_are_taken_whole(model: Path) -> None:
     """A job would take the first column of text/csv for a label; a file of rows on a laptop has none."""
     ok("train", "kmeans", "--k", 2, "--train", model / "rows.csv", "--model-dir", model / "kmeans", "--quiet")

@@ -177,7 +177,7 @@ class BlazingText(Algorithm):
         from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 
         settings, vocabulary = self.settings, Vocabulary()
-        stream = reading.words_of(channel, vocabulary, learn=True, labelled=False)
+        stream = reading.words_of(channel, vocabulary, True, False, run)
         dictionary, final = vocabulary.dictionary(settings["min_count"], with_line_end=False)
         if not dictionary.words:
             raise ValueError(
@@ -207,7 +207,7 @@ class BlazingText(Algorithm):
         from sagesmith.algorithms.blazingtext.dictionary import Vocabulary
 
         settings, vocabulary = self.settings, Vocabulary()
-        stream = reading.words_of(channels["train"], vocabulary, learn=True, labelled=True)
+        stream = reading.words_of(channels["train"], vocabulary, True, True, run)
         dictionary, final = vocabulary.dictionary(settings["min_count"], with_line_end=True)
         if not dictionary.labels:
             raise ValueError("channel train holds no line with a label")
@@ -217,7 +217,7 @@ class BlazingText(Algorithm):
         arguments, held_out = supervised.arguments_of(settings), None
         lines = supervised.lines_of(stream, vocabulary, final, arguments, dictionary.words)
         if "validation" in channels:
-            other = reading.words_of(channels["validation"], vocabulary, learn=False, labelled=True)
+            other = reading.words_of(channels["validation"], vocabulary, False, True, run)
             held_out = supervised.lines_of(other, vocabulary, final, arguments, dictionary.words)
             if len(held_out.ends) < 2:
                 raise ValueError("channel validation holds no line with a label")

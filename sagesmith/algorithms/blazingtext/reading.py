@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sagesmith.algorithms.blazingtext.dictionary import PREFIX, Vocabulary, label_of, one_line
+from sagesmith.algorithms.run import Run
 from sagesmith.formats.channel import Channel
 from sagesmith.formats.content_type import ContentType
 from sagesmith.formats.errors import DataError
@@ -21,6 +22,7 @@ from sagesmith.formats.source import Source
 
 TEXT, LINES, FRAMES = "text/plain", "application/jsonlines", "application/x-recordio"
 BLOCK = 1 << 20  # bytes read at once
+TOLD = 10_000_000  # words, after each of which the log says how far it is
 LONGEST = 64 << 20  # bytes of a word
 LINE, UNKNOWN = -1, -2
 BETWEEN = b" \t\n\v\f\r\0"
@@ -74,7 +76,7 @@ def _unmarked(text: str) -> str:
     return " ".join(word for word in text.split(" ") if not word.startswith(PREFIX)) if PREFIX in text else text
 
 
-def words_of(channel: Channel, vocabulary: Vocabulary, learn: bool, labelled: bool) -> np.ndarray:
+def words_of(channel: Channel, vocabulary: Vocabulary, learn: bool, labelled: bool, run: Run) -> np.ndarray:
     """One pass over a channel: entries of the vocabulary, int32, -1 where a line ends.
 
     Args:
@@ -84,13 +86,20 @@ def words_of(channel: Channel, vocabulary: Vocabulary, learn: bool, labelled: bo
     Raises:
         DataError: bytes that are not UTF-8, JSON of another form, a line without a label; naming file and line.
     """
-    parts = []
-    for name, blocks in _files(channel):
+    parts: list[np.ndarray] = []
+    words, told = 0, TOLD
+    for name, size, blocks in _files(channel):
+        if size is not None:
+            run.log("Processing %s . File size: %s MB", name, size / 2**20)
         vocabulary.begin()
         ended = True
         for block in blocks:
             _check_utf8(block, name, vocabulary)
             parts.append(vocabulary.read(block, learn))
+            words += int(np.count_nonzero(parts[-1] != LINE))
+            if words >= told:
+                run.log("Read %dM words", words // 1_000_000)
+                told = words - words % TOLD + TOLD
             ended = block.endswith(b"\n")
             if labelled and vocabulary.unlabelled:
                 raise DataError(f"{name}, line {vocabulary.unlabelled}: no label; every line needs a word {PREFIX}…")
@@ -117,19 +126,19 @@ def _check_utf8(block: bytes, name: str, vocabulary: Vocabulary) -> None:
         raise DataError(f"{name}, line {line}: not UTF-8: {error.reason} ({block[error.start]:#04x})") from None
 
 
-def _files(channel: Channel) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """The files of a channel by name, each as blocks that end between words."""
+def _files(channel: Channel) -> Iterator[tuple[str, int | None, Iterator[bytes]]]:
+    """The files of a channel by name, each with its size, if it has one, and as blocks that end between words."""
     if isinstance(channel, Texts):
-        yield channel.name, iter([channel.lines])
+        yield channel.name, None, iter([channel.lines])
     elif channel.is_arrays:
         raise DataError(f"channel {channel.name!r} holds rows of numbers, not text")
     elif channel.wrapped:
-        yield f"channel {channel.name!r}", _gathered(_of_frames(channel))
+        yield f"channel {channel.name!r}", None, _gathered(_of_frames(channel))
     elif ContentType.parse(channel.content_type).name == LINES:
-        yield f"channel {channel.name!r}", _gathered(_of_records(channel))
+        yield f"channel {channel.name!r}", None, _gathered(_of_records(channel))
     else:
         for source in channel.sources():
-            yield source.name, _of_text(source)
+            yield source.name, source.size(), _of_text(source)
 
 
 def _of_text(source: Source) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ from sagesmith.formats.source import Source
 FIELDS = ("start", "target", "cat", "dynamic_feat")
 LINES, PARQUET = "application/jsonlines", "application/x-parquet"
 LARGEST = 1e18  # of a value: float32 still holds its square
+MOST_COUNTED = 100_000_000  # a count: beyond, draws would be cut off (draws_compiled.LARGEST_MEAN)
 MOST_CATEGORIES = 10_000_000  # of one `cat`: their vectors fill a gigabyte
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$")
 _ZONE = re.compile(r":[0-9.]+ *(Z|UTC|[+-][0-9]{2}:?[0-9]{2})$")
@@ -264,7 +265,8 @@ def _check_density(target: np.ndarray, likelihood: str, place: str) -> None:
     if likelihood not in ("negative-binomial", "beta"):
         return
     if likelihood == "negative-binomial":
-        wrong, allowed = (target < 0) | (np.floor(target) < target), "whole numbers from 0 on"
+        wrong = (target < 0) | (np.floor(target) < target) | (target > MOST_COUNTED)
+        allowed = f"whole numbers from 0 to {MOST_COUNTED}"
     else:
         wrong, allowed = (target < 0) | (target > 1), "numbers in [0, 1]"
     if wrong.any():

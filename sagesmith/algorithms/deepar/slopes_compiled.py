@@ -1,8 +1,8 @@
 """LSTM layers with zoneout back through time, compiled: a step at a time for a block of columns (cells_compiled.py).
 
 What a step back calculates stays in the nearest caches: the slopes of its gates are multiplied with the weights and
-with the step's inputs as soon as they are there, and never stored. What it needs of the way there fits into no cache: it
-is asked for a step ahead, as a tenth of training was waiting for it.
+with the step's inputs as soon as they are there, and never stored. What it needs of the way there fits into no cache:
+it is asked for a step ahead, as a tenth of training was waiting for it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Training:
             if loss is None:  # stopped before a first batch
                 break
             run.log("processed a total of %d examples", windows)
-            run.metrics("training", {"update.time": 1000 * seconds}, epoch=epoch)
+            run.metrics("training", {"epochs": total, "update.time": 1000 * seconds}, epoch=epoch)
             run.progress(epoch + 1, total, windows / seconds)
             run.quality("train loss", loss, epoch=epoch)
             better = self.best.judge(epoch, loss, self.network)
