@@ -15,13 +15,15 @@ from sagesmith.agent.staging_out import files_below, upload
 from sagesmith.core.names import S3Uri
 
 PAUSE = 5.0  # seconds between looks at the folder
+SETTLING = 1.0  # seconds until a second look, for algorithms keep a checkpoint only until they have written two more
+NOT_COPIED = (".sagemaker-ignore", ".sagemaker-uploading", ".sagemaker-uploaded")  # names' ends, SageMaker's own
 
 
 class Checkpoints:
     """A folder that is kept the same as an S3 prefix. Files that vanish here stay in S3, as on SageMaker.
 
     A file is copied when its size and time have not changed since the look before, so that half a file is never sent
-    over a whole one; the last look takes everything.
+    over a whole one; the last look takes everything. Files whose names end in `.sagemaker-ignore` stay where they are.
     """
 
     def __init__(self, folder: Path, target: S3Uri, server: Server) -> None:
@@ -42,7 +44,7 @@ class Checkpoints:
         """
         prefix = self._target.key.rstrip("/") + "/" if self._target.key else ""
         try:
-            keys = list(list_keys(self._server, self._target.bucket, prefix))
+            keys = [k for k in list_keys(self._server, self._target.bucket, prefix) if not k.endswith(NOT_COPIED)]
             for key in keys:
                 if {"..", "."} & set(key.split("/")):
                     raise JobFailed(f"ClientError: checkpoint {key!r} would not lie in the checkpoint folder")
@@ -66,9 +68,13 @@ class Checkpoints:
     def _run(self) -> None:
         while not self._ended.wait(PAUSE):
             self._look(settled=True)
+            if not self._ended.wait(SETTLING):
+                self._look(settled=True)
 
     def _look(self, *, settled: bool) -> None:
         for path in files_below(self._folder):
+            if path.name.endswith(NOT_COPIED):
+                continue
             try:
                 state = _state(path)
                 if self._sent.get(path) == state:
