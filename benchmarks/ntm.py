@@ -10,8 +10,9 @@ making counts dense (for the peers) and embedding the texts (for contextualized-
 components of a singular value decomposition in place of a language model's vectors) are not timed. NPMI of ten words
 of a topic, counted in all documents and in those of the test alone, by two rankings: the words' probabilities in a
 document of that topic alone, as LDA's topics are ranked, and the one by which the library lists its topics: how far a
-topic raises words, ours with half of their own probability (TU of the twenty first). Perplexity is LDA's: half of a test document's words tells its topics, the other half is predicted. Every result is printed as it
-comes. --epochs limits all, for a measure of speed alone.
+topic raises words, in ours weighed with their own probability (TU: of the twenty first). Perplexity is LDA's: half of
+a test document's words tells its topics, the other half is predicted. Every result is printed as it comes. --epochs
+limits all, for a measure of speed alone.
 """
 
 from __future__ import annotations

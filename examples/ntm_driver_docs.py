@@ -68,8 +68,8 @@ def draw(model: NTM, order: np.ndarray, shares: np.ndarray, file: str) -> None:
     assert model.vocabulary_ is not None
     figure, grid = pyplot.subplots(2, 4, figsize=(11, 5.2))
     for axes, topic in zip(grid.ravel(), order, strict=False):
-        columns = np.argsort(-model.topic_logits_[:, topic])[:8][::-1]
-        names = [model.vocabulary_[column] for column in columns]
+        names = model.topics(8)[topic][::-1]
+        columns = [model.vocabulary_.index(name) for name in names]
         axes.barh(names, model.topic_logits_[columns, topic], color="#3b6ea5")
         axes.set_title(f"{shares[topic]:.0%} of all", fontsize=10)
         axes.tick_params(labelsize=8)

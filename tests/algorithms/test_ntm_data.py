@@ -178,13 +178,13 @@ def test_missing_embeddings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_listed_words_are_likely_and_raised() -> None:
-    """The specification of relevance: log p(w | topic) and log p(w | topic) / p(w), half of each."""
+    """The specification of relevance: log p(w | topic) and log p(w | topic) / p(w), 4 parts to 6."""
     random = np.random.default_rng(0)
     model = {"topics": random.normal(size=(9, 2)), "background": 2 * random.normal(size=9)}
     chances = np.exp(model["topics"] + model["background"][:, None])
     chances /= chances.sum(axis=0)
     usual = np.exp(model["background"])[:, None]
-    wanted = np.argsort(-(0.5 * np.log(chances) + 0.5 * np.log(chances / usual)), axis=0).T
+    wanted = np.argsort(-(0.4 * np.log(chances) + 0.6 * np.log(chances / usual)), axis=0).T
     assert topics.top(topics.relevance(model), 9).tolist() == wanted.tolist()
     assert topics.top(model["topics"], 9).tolist() != wanted.tolist() != topics.top(chances, 9).tolist()
 

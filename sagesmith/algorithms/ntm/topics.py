@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SHOWN = 20  # words of a topic in the log
-LIKELY = 0.5  # weight of a word's probability in a topic, beside how far the topic raises it (record 0038)
+LIKELY = 0.4  # weight of a word's probability in a topic, beside how far the topic raises it (record 0038)
 
 
 @dataclass(frozen=True)
