@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sagesmith.algorithms.declarations import ChannelSpec, Metric, Request, RequestError, Response, Role
+from sagesmith.algorithms.declarations import FILES, ChannelSpec, Metric, Request, RequestError, Response, Role
 from sagesmith.algorithms.estimator import Estimator
 from sagesmith.algorithms.hyperparameters import REQUIRED, HyperparameterError
 from sagesmith.algorithms.run import Run
@@ -224,6 +224,7 @@ def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
+    "FILES",
     "REQUIRED",
     "Algorithm",
     "ChannelSpec",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["classifier", "regressor", "clusterer", "outlier_detector", "transformer", "forecaster", "other"]
+FILES = ("File", "FastFile")  # the modes of a channel that is read as files
 
 
 @dataclass(frozen=True)

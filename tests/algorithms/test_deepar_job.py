@@ -27,7 +27,7 @@ def job(tmp_path: Path, environment: dict[str, str]) -> Job:
 def test_a_job_trains_is_measured_and_served(job: Job) -> None:
     private = {"_kvstore": "auto", "_num_gpus": "auto", "_num_kv_servers": "auto", "_tuning_objective_metric": ""}
     job.configure("hyperparameters", AS_STRINGS | private)
-    job.channel("test", lines(drawn(seed=9)), ContentType="application/jsonlines")
+    job.channel("test", lines(drawn(seed=9)), ContentType="application/jsonlines", TrainingInputMode="FastFile")
     ended = job.run()
     assert ended.status == 0, ended.log
     for metric in DeepAR.metrics:

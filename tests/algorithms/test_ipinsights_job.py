@@ -25,7 +25,7 @@ NATIVE = {name: float(value) if "." in value else int(value) for name, value in 
 def job(tmp_path: Path, environment: dict[str, str]) -> Job:
     made = Job(JobFolder(tmp_path / "job").create(), environment, "ipinsights")
     made.configure("resources", {"current_host": "algo-1", "hosts": ["algo-1"]}).configure("hyperparameters", SETTINGS)
-    return made.channel("train", csv(drawn(2000)), ContentType="text/csv")
+    return made.channel("train", csv(drawn(2000)), ContentType="text/csv", TrainingInputMode="FastFile")
 
 
 def auc_of(log: str) -> float:

@@ -31,7 +31,7 @@ def job(tmp_path: Path, environment: dict[str, str]) -> Job:
 
 def test_a_job_trains_is_measured_and_served(job: Job) -> None:
     for name in ("validation", "test"):
-        job.channel(name, jsonlines(*HELD), ContentType=JSONLINES)
+        job.channel(name, jsonlines(*HELD), ContentType=JSONLINES, TrainingInputMode="FastFile")
     ended = job.run()
     assert ended.status == 0, ended.log
     for metric in Object2Vec.metrics:

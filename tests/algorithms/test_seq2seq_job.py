@@ -26,7 +26,7 @@ def job(tmp_path: Path, environment: dict[str, str]) -> Job:
     made = Job(JobFolder(tmp_path / "job").create(), environment, "seq2seq")
     made.configure("resources", {"current_host": "algo-1", "hosts": ["algo-1"]}).configure("hyperparameters", SETTINGS)
     for name, sides in (("train", TRAIN), ("validation", HELD)):
-        made.channel(name, recordio(sides), ContentType=RECORDIO)
+        made.channel(name, recordio(sides), ContentType=RECORDIO, TrainingInputMode="FastFile")
     made.channel("vocab", None)
     made.folder.channel("vocab").mkdir(parents=True)
     for name, vocabulary in zip(("src", "trg"), vocabularies(), strict=True):

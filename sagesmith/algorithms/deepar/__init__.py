@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import FILES, ChannelSpec, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -81,8 +81,8 @@ class DeepAR(FirstParty):
     distributed = True
     takes_sparse = False
     channels = (
-        ChannelSpec("train", True, KINDS, "json", modes=("File",)),
-        ChannelSpec("test", False, KINDS, "json", modes=("File",)),
+        ChannelSpec("train", True, KINDS, "json", modes=FILES),
+        ChannelSpec("test", False, KINDS, "json", modes=FILES),
     )
     metrics = (
         Metric("test:RMSE", QUALITY + r"test RMSE <loss>=(\S+)", "Minimize"),

@@ -15,7 +15,16 @@ import numpy as np
 
 from sagesmith.algorithms import scikit
 from sagesmith.algorithms.backbones.depths import LARGE, SMALL
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import (
+    FILES,
+    Algorithm,
+    ChannelSpec,
+    HyperparameterError,
+    Metric,
+    Request,
+    Response,
+    not_rows,
+)
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.image_classification import artifact
 from sagesmith.algorithms.image_classification import settings as rules
@@ -37,9 +46,7 @@ def _pictures(name: str, required: bool = False) -> ChannelSpec:
 
 
 def _list(name: str) -> ChannelSpec:
-    return ChannelSpec(
-        name, False, PICTURES, PICTURES[0], modes=("File", "FastFile"), distributions=("FullyReplicated",)
-    )
+    return ChannelSpec(name, False, PICTURES, PICTURES[0], modes=FILES, distributions=("FullyReplicated",))
 
 
 class ImageClassification(Algorithm):
@@ -51,7 +58,7 @@ class ImageClassification(Algorithm):
     takes_sparse = False
     channels = (
         _pictures("train", required=True), _pictures("validation"), _list("train_lst"), _list("validation_lst"),
-        ChannelSpec("model", False, (), "application/x-sagemaker-model", modes=("File",)),
+        ChannelSpec("model", False, (), "application/x-sagemaker-model", modes=FILES),
     )  # fmt: skip
     metrics = (
         Metric("validation:accuracy", r"Epoch\[\d+\] Validation-accuracy=(\S+)", "Maximize"),

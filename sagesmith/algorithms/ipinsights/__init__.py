@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import FILES, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.blas import single_threaded
 from sagesmith.algorithms.first_party import CSV, JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
@@ -46,8 +46,8 @@ class IPInsights(FirstParty):
     distributed = True
     takes_sparse = False
     channels = (
-        ChannelSpec("train", True, (CSV,), CSV, modes=("File",), label_size=0),
-        ChannelSpec("validation", False, (CSV,), CSV, modes=("File",), label_size=0),
+        ChannelSpec("train", True, (CSV,), CSV, modes=FILES, label_size=0),
+        ChannelSpec("validation", False, (CSV,), CSV, modes=FILES, label_size=0),
     )
     metrics = (
         Metric(f"validation:{AUC}", EPOCH + rf"validation {AUC} <score>=(\S+)", "Maximize"),

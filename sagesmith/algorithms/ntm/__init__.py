@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import counts, scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric
+from sagesmith.algorithms.base import FILES, ChannelSpec, HyperparameterError, Metric
 from sagesmith.algorithms.first_party import JOB_METRICS, ROWS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -58,7 +58,7 @@ class NTM(FirstParty):
         ChannelSpec("validation", False, ROWS, ROWS[0], label_size=0),
         ChannelSpec("test", False, ROWS, ROWS[0], label_size=0),
         ChannelSpec(
-            "auxiliary", False, ("text/plain",), "text/plain", modes=("File", "FastFile"),
+            "auxiliary", False, ("text/plain",), "text/plain", modes=FILES,
             distributions=("FullyReplicated",),
         ),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, Role, not_rows
+from sagesmith.algorithms.base import FILES, ChannelSpec, HyperparameterError, Metric, Request, Response, Role, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.object2vec import configuration
@@ -85,10 +85,10 @@ class Object2Vec(FirstParty):
     images = ("object2vec",)
     takes_sparse = False
     channels = (
-        ChannelSpec("train", True, (JSONLINES,), JSONLINES, modes=("File",)),
-        ChannelSpec("validation", False, (JSONLINES,), JSONLINES, modes=("File",)),
-        ChannelSpec("test", False, (JSONLINES,), JSONLINES, modes=("File",)),
-        ChannelSpec("auxiliary", False, (), "application/json", modes=("File",), distributions=("FullyReplicated",)),
+        ChannelSpec("train", True, (JSONLINES,), JSONLINES, modes=FILES),
+        ChannelSpec("validation", False, (JSONLINES,), JSONLINES, modes=FILES),
+        ChannelSpec("test", False, (JSONLINES,), JSONLINES, modes=FILES),
+        ChannelSpec("auxiliary", False, (), "application/json", modes=FILES, distributions=("FullyReplicated",)),
     )
     metrics = (
         Metric("validation:mean_squared_error", _quality("validation", "mean_squared_error", "loss"), "Minimize"),

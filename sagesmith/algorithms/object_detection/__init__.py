@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import (
+    FILES,
+    Algorithm,
+    ChannelSpec,
+    HyperparameterError,
+    Metric,
+    Request,
+    Response,
+    not_rows,
+)
 from sagesmith.algorithms.first_party import JOB_METRICS
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
 RECORDS, IMAGES = "application/x-recordio", ("image/jpeg", "image/png", "application/x-image")
 JSON, JSONLINES = "application/json", "application/jsonlines"
 TRAINED = r"#quality_metric: host=\S+, epoch=\S+, batch=\S+ train "
-FILES = ("File", "FastFile")
 EACH = ("FullyReplicated",)  # each host takes its share of the same pictures
 ASKED_TOGETHER = 8  # pictures
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import FILES, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sagesmith.formats.channel import Channel
 
 PICTURES = ("application/x-image", "image/jpeg", "image/png", "application/x-recordio")
-FILES = ("File", "FastFile")
 WHOLE = ("FullyReplicated",)
 SAME = ("backbone", "algorithm", "crop_size", "num_classes")  # of an earlier model, for incremental training
 

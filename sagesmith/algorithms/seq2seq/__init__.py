@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sagesmith.algorithms import scikit
-from sagesmith.algorithms.base import ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
+from sagesmith.algorithms.base import FILES, ChannelSpec, HyperparameterError, Metric, Request, Response, not_rows
 from sagesmith.algorithms.first_party import JOB_METRICS, RECORDIO, FirstParty
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
@@ -39,9 +39,9 @@ class Seq2Seq(FirstParty):
     images = ("seq2seq",)
     takes_sparse = False
     channels = (
-        ChannelSpec("train", True, (RECORDIO,), RECORDIO, modes=("File",)),
-        ChannelSpec("validation", True, (RECORDIO,), RECORDIO, modes=("File",)),
-        ChannelSpec("vocab", True, (), "application/json", modes=("File",)),
+        ChannelSpec("train", True, (RECORDIO,), RECORDIO, modes=FILES),
+        ChannelSpec("validation", True, (RECORDIO,), RECORDIO, modes=FILES),
+        ChannelSpec("vocab", True, (), "application/json", modes=FILES),
     )
     metrics = (
         Metric("validation:accuracy", CHECKPOINT + r"accuracy <score>=(\S+)", "Maximize"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from sagesmith.algorithms.base import Algorithm, ChannelSpec, Request, Response, Role
+from sagesmith.algorithms.base import FILES, Algorithm, ChannelSpec, Request, Response, Role
 from sagesmith.algorithms.hyperparameters import Tunable, hp
 from sagesmith.algorithms.run import Run
 from sagesmith.algorithms.xgboost import metrics as metric_names
@@ -69,8 +69,8 @@ class XGBoost(Algorithm):
     channels = (
         ChannelSpec("train", True, CONTENT_TYPES, "text/libsvm"),
         ChannelSpec("validation", False, CONTENT_TYPES, "text/libsvm"),
-        ChannelSpec("code", False, ("text/python",), modes=("File",), distributions=("FullyReplicated",)),
-        ChannelSpec("model", False, (), modes=("File", "FastFile"), distributions=("FullyReplicated",)),
+        ChannelSpec("code", False, ("text/python",), modes=FILES, distributions=("FullyReplicated",)),
+        ChannelSpec("model", False, (), modes=FILES, distributions=("FullyReplicated",)),
     )
     metrics = metric_names.definitions()
     accepts = ("text/csv", "text/libsvm", "text/x-libsvm", "application/x-recordio-protobuf")
