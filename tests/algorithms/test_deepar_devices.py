@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -119,6 +120,23 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     resumed = learnt(monkeypatch, devices, drawn(6), run, **settings)
     assert sum("processed a total of" in line for line in run.lines) == 2
     assert equal(whole, resumed)
+
+
+def test_a_checkpoint_of_an_earlier_form_is_left_aside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those had `weights|head.bias` for `weights/head.bias`, and the hyperparameters alone for the job."""
+    settings = {"epochs": 4}
+    whole = learnt(monkeypatch, 1, drawn(6), **settings)
+    learnt(monkeypatch, 1, drawn(6), Cut(tmp_path), **settings)
+    for path in JobLike(tmp_path).checkpoints.glob("deepar-checkpoint.*.npz"):
+        with np.load(path) as kept:
+            arrays = {re.sub(r"^(array/\w+)/", r"\1|", name): kept[name] for name in kept.files}
+        document = json.loads(arrays["facts"].tobytes())
+        document["job"].pop("form", None)
+        np.savez(path, **arrays | {"facts": np.frombuffer(json.dumps(document).encode(), np.uint8)})
+    run = JobLike(tmp_path)
+    again = learnt(monkeypatch, 1, drawn(6), run, **settings)
+    assert any("Checkpoint left aside" in line and "form" in line for line in run.lines)
+    assert equal(whole, again)
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------

@@ -139,11 +139,16 @@ def test_a_model_of_the_gpu_answers_alike_on_both(name: str, tmp_path: Path) -> 
         assert np.abs(answers - elsewhere).max() <= rough * np.abs(elsewhere).max()
 
 
+def given(monkeypatch: pytest.MonkeyPatch, count: int) -> list[torch.device]:
+    """The GPUs that runs train on from now on; where there are fewer than `count`, one stands for several."""
+    devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
+    monkeypatch.setattr(nets, "every_device", lambda run: devices)
+    return devices
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_all_gpus_of_a_host_share_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(2)]  # one may be both
-    monkeypatch.setattr(nets, "every_device", lambda run: devices)
-    before = []
+    devices, before = given(monkeypatch, 2), []
     for device in devices:
         torch.cuda.reset_peak_memory_stats(device)
         before.append(torch.cuda.max_memory_allocated(device))
@@ -157,8 +162,7 @@ def test_seq2seq_takes_the_steps_of_one_gpu_on_several(monkeypatch: pytest.Monke
     settings = seq2seq_sentences.SMALL | {"optimizer_type": "sgd", "learning_rate": 0.5, "max_num_batches": 30}
     found = []
     for count in (1, 3):
-        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
-        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        given(monkeypatch, count)
         run = RecordingRun()
         run.gpus = count
         model = Seq2Seq(**settings).fit(*SENTENCES, validation=SENTENCES, run=run)
@@ -197,8 +201,7 @@ def test_object2vec_learns_on_two_gpus_what_it_learns_on_one(
     """On one GPU twice where there is no second. LSTMs of cuDNN may round to TF32, so losses are level, not equal."""
     losses = []
     for count in (1, 2):
-        devices = [torch.device("cuda", number % torch.cuda.device_count()) for number in range(count)]
-        monkeypatch.setattr(nets, "every_device", lambda run, devices=devices: devices)
+        given(monkeypatch, count)
         run = RecordingRun()
         run.gpus = count
         settings = {"enc0_network": network, "token_embedding_storage_type": storage, "negative_sampling_rate": 2}

@@ -28,6 +28,7 @@ REPORTED = 5  # batches from one line of batch metrics to the next
 FITTED, PLACES = 512, 16  # windows that the linear part is fitted on, and steps of each
 ROUNDS = 8  # of reweighting, from least squares to least absolute errors
 LEAST_RATE = 0.01  # of the learning rate, at the end
+FORM = 2  # of checkpoints: those of another form, whose arrays have other names, are left aside
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Training:
         self._each = max(1.0, expected / settings["mini_batch_size"])
         patience = settings["early_stopping_patience"]
         self.best = nets.Best(patience if isinstance(patience, int) else None)
-        self._checkpoints = Checkpoints(team.run, "deepar", settings)
+        self._checkpoints = Checkpoints(team.run, "deepar", {**settings, "form": FORM})
 
     @nets.memory_kept()
     def run(self) -> None:
