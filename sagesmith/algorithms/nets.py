@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -103,10 +104,15 @@ class Team:
             elif name in map(str, self.devices):
                 torch.cuda.set_rng_state(torch.from_numpy(state.copy()), name)
 
+    def cuts(self, count: int, least: int = 1) -> list[tuple[slice, torch.device]]:
+        """A batch's `count` rows in even parts, one for each device as long as each has at least `least` rows."""
+        parts = max(1, min(len(self.devices), count // least))
+        ends = np.cumsum([count // parts + (part < count % parts) for part in range(parts)]).tolist()
+        return [(slice(*pair), device) for pair, device in zip(pairwise([0, *ends]), self.devices, strict=False)]
+
     def shared(self, rows: np.ndarray, least: int = 1) -> list[tuple[np.ndarray, torch.device]]:
-        """The rows of a batch in even parts, one for each device as long as each has at least `least` rows."""
-        parts = max(1, min(len(self.devices), len(rows) // least))
-        return list(zip(np.array_split(rows, parts), self.devices, strict=False))
+        """The rows themselves, cut so."""
+        return [(rows[cut], device) for cut, device in self.cuts(len(rows), least)]
 
     def close(self) -> None:
         """Leaves the gang. Call it in a `finally`."""

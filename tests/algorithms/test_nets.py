@@ -164,6 +164,7 @@ def test_a_batch_is_shared_evenly_among_devices() -> None:
     assert [rows.tolist() for rows, _ in team.shared(np.arange(7), least=3)] == [[0, 1, 2, 3], [4, 5, 6]]
     assert [rows.tolist() for rows, _ in team.shared(np.arange(2), least=3)] == [[0, 1]]
     assert team.shared(np.arange(2))[0][1] == cpu
+    assert team.cuts(4) == [(slice(0, 2), cpu), (slice(2, 3), cpu), (slice(3, 4), cpu)]
 
 
 def test_drawing_goes_on_where_it_was() -> None:

@@ -150,8 +150,8 @@ class Training:
         windows = self.cutter.cut(chosen, starts, steps)
         truths = self.cutter.truths(chosen, starts, steps, windows.inputs.shape[2])
         parts: list[Part] = []
-        for blocks, device in self.team.shared(np.arange(truths.shape[1] // COLUMNS)):
-            own, moved = slice(blocks[0] * COLUMNS, (blocks[-1] + 1) * COLUMNS), partial(_moved, device)
+        for cut, device in self.team.cuts(truths.shape[1] // COLUMNS):
+            own, moved = slice(cut.start * COLUMNS, cut.stop * COLUMNS), partial(_moved, device)
             static, cats = moved(windows.static[own]), moved(windows.cats[own])
             centres, units = moved(windows.centres[own]), moved(windows.units[own])
             inputs, seen, observed = moved(windows.inputs[:, :, own]), truths[:, own], np.isfinite(truths[:, own]).sum()

@@ -134,12 +134,9 @@ class Training:
 
     def _parts(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Pictures and classes for each device, at least two pictures where there are several devices."""
-        devices = self._team.devices[: max(1, min(len(self._team.devices), len(batch) // 2))]
         targets, images = self._task.targets(batch.targets), torch.from_numpy(batch.images)
-        cut = (torch.tensor_split(whole, len(devices)) for whole in (images, targets))
-        return [
-            (moved(image, device), moved(target, device)) for device, image, target in zip(devices, *cut, strict=True)
-        ]
+        cuts = self._team.cuts(len(batch), least=2)
+        return [(moved(images[cut], device), moved(targets[cut], device)) for cut, device in cuts]
 
     def _rate(self, epoch: int) -> float:
         settings = self._settings

@@ -108,12 +108,7 @@ class Training:
 
     def _parts(self, batch: Batch) -> list[Part]:
         """A batch, shared among the devices of this host."""
-        devices = self._team.devices[: max(1, len(batch))]
-        cuts = np.array_split(np.arange(len(batch)), len(devices))
-        return [
-            Part(batch.images[cut[0] : cut[-1] + 1], [batch.targets[at] for at in cut], device)
-            for cut, device in zip(cuts, devices, strict=True)
-        ]
+        return [Part(batch.images[cut], batch.targets[cut], device) for cut, device in self._team.cuts(len(batch))]
 
     def _learn(self, network: Detector, part: Part) -> tuple[Tensor, int]:
         wanted, owner = part.matched(network.defaults)  # first: its rounds ask the GPU whether another is needed

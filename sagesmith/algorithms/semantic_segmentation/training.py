@@ -121,9 +121,9 @@ class Training:
 
     def _step(self, batch: Batch) -> torch.Tensor:
         nets.set_rate(self._optimizer, self._schedule.rate(self._iteration))
-        devices, losses = self._team.devices[: len(batch)], []
+        losses: list[Tensor] = []
         images, labels = torch.from_numpy(batch.images), torch.from_numpy(np.stack(batch.targets))
-        parts = list(zip(images.tensor_split(len(devices)), labels.tensor_split(len(devices)), devices, strict=True))
+        parts = [(images[cut], labels[cut], device) for cut, device in self._team.cuts(len(batch))]
         if self._meeting is not None:
             self._meeting.expect(len(parts))
 
